@@ -1,0 +1,104 @@
+// The way to PostgreSQL: three lanes of libpq connections, driven by one thread with an epoll loop.
+//
+//   READ   pipelined, read-only sessions; operations that wait together go out in one send and one Sync
+//   WRITE  pipelined; every operation is an implicit transaction of its own (its settings, its statement, a Sync)
+//   BULK   one operation per connection at a time, cancelled on the server when its caller goes
+//
+// An operation is one prepared statement with binary parameters and a binary result. Any thread may submit;
+// `done` is called exactly once, on the storage thread, and must not block. A lane's queue is bounded: past
+// it storage_submit refuses. Connections are made, prepared and, after a failure, made again with backoff, by
+// the storage thread alone. An operation whose connection broke after it was sent is not sent again unless it
+// is a read: its outcome is STORAGE_LOST.
+#pragma once
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct storage;
+
+enum lane { LANE_READ, LANE_WRITE, LANE_BULK, LANE_COUNT };
+
+enum storage_outcome {
+        STORAGE_OK,        // `result` has the rows
+        STORAGE_REFUSED,   // PostgreSQL refused the statement: `result` has SQLSTATE, constraint, message
+        STORAGE_CANCELLED, // storage_cancel came first
+        STORAGE_DEADLINE,  // the operation's deadline, or the lane's statement timeout, passed
+        STORAGE_LOST,      // the connection broke; a write may or may not have happened
+        STORAGE_DOWN,      // no connection could be had in time; nothing was sent
+};
+
+// A statement as the lanes know it. Static, or at least as long-lived as the storage.
+struct storage_statement {
+        const char *name; // unique: the prepared statement's name
+        const char *text; // with $1, $2, …
+        enum lane lane;
+        int parameter_count;
+        const Oid *parameter_types; // as described; NULL lets PostgreSQL infer
+};
+
+// One parameter in PostgreSQL's binary format; NULL data is SQL NULL.
+struct storage_value {
+        const char *data;
+        int length;
+};
+
+struct storage_operation {
+        // Set by the submitter, valid until `done`.
+        const struct storage_statement *statement;
+        const struct storage_value *parameters;
+        const char *organization_id; // the tenant's UUID text, "" for none: the setting genie.organization_id
+        const char *caller, *method, *request_id; // for the audit triggers; WRITE and BULK only
+        int64_t deadline;                         // CLOCK_MONOTONIC nanoseconds; 0: the lane's timeout alone
+        void (*done)(struct storage_operation *, enum storage_outcome, PGresult *result);
+        // The storage's own.
+        struct storage_operation *next;
+        int state;
+        bool cancelled;
+};
+
+struct storage_config {
+        const char *url;  // a libpq connection string or URI
+        const char *role; // SET ROLE at connect; NULL: the login role
+        unsigned connections[LANE_COUNT];
+        unsigned queue_limit[LANE_COUNT]; // operations that wait or are under way
+        unsigned timeout_ms[LANE_COUNT];  // statement timeouts
+        unsigned connect_timeout_ms;      // how long an operation waits for a connection before STORAGE_DOWN
+        const struct storage_statement *const *statements; // prepared on each connection of their lane; NULL-terminated
+        // Called on the storage thread when something happens that an operator wants to know. Never with a secret.
+        void (*log)(const char *event, const char *detail);
+        // Called on the storage thread after each turn of its loop, when the operations of that turn are done:
+        // the place to flush what `done` has put together. May be NULL.
+        void (*turn_ended)(void *context);
+        void *context;
+};
+
+// Counters and gauges, for logs and metrics; read without a lock.
+struct storage_stats {
+        unsigned queued[LANE_COUNT];                                   // waiting or under way
+        unsigned connected[LANE_COUNT];                                // connections that stand
+        uint64_t operations[LANE_COUNT], refused[LANE_COUNT], batches; // batches: Syncs sent by the READ lane
+};
+
+// Starts the thread and the connections. Returns NULL with errno when a thread or descriptor cannot be had; a
+// database that is away is not an error here: the storage goes on trying.
+struct storage *storage_start(const struct storage_config *config);
+
+// Whether every lane has a connection now.
+bool storage_ready(const struct storage *storage);
+
+// Waits until storage_ready, at most timeout_ms; false where it is not. *ret_error, where it is set, has the
+// last connection error (owned by the storage).
+bool storage_wait_ready(struct storage *storage, unsigned timeout_ms, const char **ret_error);
+
+// Queues an operation. False when the lane's queue is full or the storage stops: `done` is not called then.
+bool storage_submit(struct storage *storage, struct storage_operation *operation) __attribute__((warn_unused_result));
+
+// Asks that an operation end early; `done` still comes, soon. Any thread, any number of times, before `done`
+// has returned.
+void storage_cancel(struct storage *storage, struct storage_operation *operation);
+
+struct storage_stats storage_stats(const struct storage *storage);
+
+// Ends the thread: what is queued gets STORAGE_CANCELLED, what is under way is waited for at most timeout_ms.
+void storage_stop(struct storage *storage, unsigned timeout_ms);
