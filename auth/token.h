@@ -14,11 +14,15 @@
 
 struct token_verifier;
 
+// Its texts stay the caller's and outlive the verifier.
 struct token_settings {
         const char *jwks_file;      // the key set; read at start and when it changes
         const char *const *issuers; // NULL-terminated; `iss` must be one of them
         const char *audience;       // must be in `aud`
         unsigned cache_size;        // verified tokens that are remembered by hash
+        // Called by whichever thread looked when a changed key set cannot be used: once for each change, or at each
+        // look while it cannot be read. May be NULL.
+        void (*log)(const char *event, const char *detail);
 };
 
 // Why a token is refused. The caller of the API sees one answer for all of them; the log has the reason.

@@ -9,7 +9,9 @@
 //      `new_id` (uuid, version 7, made for this call), `page_limit` (int8: one more than the page),
 //      `after_*` (a List's cursor, see below)
 //   3. what the method's `before` hook gives (by the method's options)
-//   4. the request's field of that name, `a__b` for a field b of a message field a
+//   4. the request's field of that name; `a__b` for field b of message field a. Where a is repeated, it is the array
+//      of all its elements' b (an empty array for none), and where b is repeated too, a jsonb[] with one JSON array of
+//      strings per element: so a batch is one statement with `unnest`
 //   5. the field of that name of the resource that the request carries (http `body`)
 // Result columns fill the response's field of the same name, `a.b` for nested ones; for a List, one row per
 // element of the response's repeated message field. Some columns are the runtime's:

@@ -8,7 +8,11 @@
 // `done` is called exactly once, on the storage thread, and must not block. A lane's queue is bounded: past
 // it storage_submit refuses. Connections are made, prepared and, after a failure, made again with backoff, by
 // the storage thread alone. An operation whose connection broke after it was sent is not sent again unless it
-// is a read: its outcome is STORAGE_LOST.
+// is a read (once): its outcome is STORAGE_LOST. A write's `done` comes when it is committed.
+//
+// Where the role that the sessions run as is a superuser or bypasses row-level security, no connection comes to stand.
+// A URL with a host name is resolved by libpq on the storage thread whenever a connection is made: where names are
+// slow to resolve, give an address (hostaddr).
 #pragma once
 
 #include <libpq-fe.h>
@@ -22,8 +26,8 @@ enum lane { LANE_READ, LANE_WRITE, LANE_BULK, LANE_COUNT };
 enum storage_outcome {
         STORAGE_OK,        // `result` has the rows
         STORAGE_REFUSED,   // PostgreSQL refused the statement: `result` has SQLSTATE, constraint, message
-        STORAGE_CANCELLED, // storage_cancel came first
-        STORAGE_DEADLINE,  // the operation's deadline, or the lane's statement timeout, passed
+        STORAGE_CANCELLED, // storage_cancel came first, and nothing was done
+        STORAGE_DEADLINE,  // the operation's deadline, or the lane's statement timeout, passed; nothing was done
         STORAGE_LOST,      // the connection broke; a write may or may not have happened
         STORAGE_DOWN,      // no connection could be had in time; nothing was sent
 };
@@ -44,26 +48,30 @@ struct storage_value {
 };
 
 struct storage_operation {
-        // Set by the submitter, valid until `done`.
+        // Set by the submitter, valid until `done`. The struct is zeroed before its first use and can be submitted
+        // again once `done` is called, from there too.
         const struct storage_statement *statement;
         const struct storage_value *parameters;
         const char *organization_id; // the tenant's UUID text, "" for none: the setting genie.organization_id
         const char *caller, *method, *request_id; // for the audit triggers; WRITE and BULK only
         int64_t deadline;                         // CLOCK_MONOTONIC nanoseconds; 0: the lane's timeout alone
+        // `result` is NULL but for STORAGE_OK and STORAGE_REFUSED; it is the storage's and goes when `done` returns.
         void (*done)(struct storage_operation *, enum storage_outcome, PGresult *result);
         // The storage's own.
         struct storage_operation *next;
         int state;
-        bool cancelled;
+        _Atomic bool cancelled;
 };
 
 struct storage_config {
-        const char *url;  // a libpq connection string or URI
-        const char *role; // SET ROLE at connect; NULL: the login role
-        unsigned connections[LANE_COUNT];
+        const char *url;                  // a libpq connection string or URI
+        const char *role;                 // SET ROLE at connect; NULL: the login role
+        unsigned connections[LANE_COUNT]; // 0: the lane is not used
         unsigned queue_limit[LANE_COUNT]; // operations that wait or are under way
         unsigned timeout_ms[LANE_COUNT];  // statement timeouts
-        unsigned connect_timeout_ms;      // how long an operation waits for a connection before STORAGE_DOWN
+        // How long a lane may be without any connection before its operations get STORAGE_DOWN: those that wait then,
+        // and those that come later, at once, until a connection stands again.
+        unsigned connect_timeout_ms;
         const struct storage_statement *const *statements; // prepared on each connection of their lane; NULL-terminated
         // Called on the storage thread when something happens that an operator wants to know. Never with a secret.
         void (*log)(const char *event, const char *detail);
@@ -80,8 +88,9 @@ struct storage_stats {
         uint64_t operations[LANE_COUNT], refused[LANE_COUNT], batches; // batches: Syncs sent by the READ lane
 };
 
-// Starts the thread and the connections. Returns NULL with errno when a thread or descriptor cannot be had; a
-// database that is away is not an error here: the storage goes on trying.
+// Starts the thread and the connections. Returns NULL with errno when a thread or descriptor cannot be had, EINVAL
+// when the URL or a statement cannot be worked with (the log says which); a database that is away is not an error
+// here: the storage goes on trying. The statements outlive the storage; the rest of `config` may go.
 struct storage *storage_start(const struct storage_config *config);
 
 // Whether every lane has a connection now.
@@ -94,11 +103,14 @@ bool storage_wait_ready(struct storage *storage, unsigned timeout_ms, const char
 // Queues an operation. False when the lane's queue is full or the storage stops: `done` is not called then.
 bool storage_submit(struct storage *storage, struct storage_operation *operation) __attribute__((warn_unused_result));
 
-// Asks that an operation end early; `done` still comes, soon. Any thread, any number of times, before `done`
-// has returned.
+// Asks that an operation end early; `done` still comes, with the outcome that is true. What waits in the queue ends at
+// once, a bulk statement is cancelled on the server; a read or write that is sent runs to its end, which the
+// statement timeout bounds (the same holds for deadlines). Any thread, any number of times, before `done` has
+// returned.
 void storage_cancel(struct storage *storage, struct storage_operation *operation);
 
 struct storage_stats storage_stats(const struct storage *storage);
 
-// Ends the thread: what is queued gets STORAGE_CANCELLED, what is under way is waited for at most timeout_ms.
+// Ends the thread and frees the storage: what is queued gets STORAGE_CANCELLED, what is under way is waited for at most
+// timeout_ms. Not from `done`. NULL is allowed.
 void storage_stop(struct storage *storage, unsigned timeout_ms);

@@ -1,0 +1,225 @@
+#include "server/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum type { TEXT, TEXTS, NUMBER, BOOLEAN, URL };
+
+#define ENVIRONMENT "GENIED_" // and the option in capitals, with _ for -
+
+static const struct option_row {
+        const char *name;
+        enum type type;
+        size_t offset;
+        const char *fallback; // the default, as one would write it
+        long least, most;     // of a NUMBER; of TEXTS, how many there may be
+        const char *help;
+} rows[] = {
+        {"database-url", URL, offsetof(struct config, database_url), "", 0, 0,
+                "PostgreSQL connection string or URI (libpq)"},
+        {"database-role", TEXT, offsetof(struct config, database_role), "genie_app", 0, 0,
+                "role that sessions take on; it owns nothing and is bound by row-level security"},
+        {"listen", TEXTS, offsetof(struct config, listen), "127.0.0.1:8443", 0, LISTEN_MAX,
+                "HOST:PORT with TLS; commas between several"},
+        {"listen-plain", TEXTS, offsetof(struct config, listen_plain), "", 0, LISTEN_MAX,
+                "unix:PATH, or HOST:PORT without TLS (logged as a warning)"},
+        {"tls-certificate", TEXT, offsetof(struct config, tls_certificate), "", 0, 0,
+                "certificate chain, PEM; read again when it changes"},
+        {"tls-key", TEXT, offsetof(struct config, tls_key), "", 0, 0, "private key, PEM"},
+        {"vault-key-file", TEXT, offsetof(struct config, vault_key_file), "", 0, 0,
+                "key-encryption keys; `genied keys create` makes one"},
+        {"jwks-file", TEXT, offsetof(struct config, jwks_file), "", 0, 0,
+                "JSON Web Key Set that tokens are verified with; none: no tokens, API keys only"},
+        {"issuer", TEXTS, offsetof(struct config, issuers), "", 0, ISSUERS_MAX,
+                "accepted `iss` of tokens; commas between several"},
+        {"audience", TEXT, offsetof(struct config, audience), "devopsgenie", 0, 0, "required `aud` of tokens"},
+        {"read-connections", NUMBER, offsetof(struct config, read_connections), "1", 1, 16,
+                "connections of the READ lane (pipelined)"},
+        {"write-connections", NUMBER, offsetof(struct config, write_connections), "2", 1, 16,
+                "connections of the WRITE lane (pipelined)"},
+        {"bulk-connections", NUMBER, offsetof(struct config, bulk_connections), "4", 1, 64,
+                "connections of the BULK lane (one statement each)"},
+        {"read-queue", NUMBER, offsetof(struct config, read_queue), "4096", 1, 1000000,
+                "statements that may wait in the READ lane"},
+        {"write-queue", NUMBER, offsetof(struct config, write_queue), "4096", 1, 1000000,
+                "statements that may wait in the WRITE lane"},
+        {"bulk-queue", NUMBER, offsetof(struct config, bulk_queue), "256", 1, 1000000,
+                "statements that may wait in the BULK lane"},
+        {"statement-timeout-ms", NUMBER, offsetof(struct config, statement_timeout_ms), "5000", 1, 600000,
+                "of the READ and WRITE lanes"},
+        {"bulk-timeout-ms", NUMBER, offsetof(struct config, bulk_timeout_ms), "300000", 1, 3600000, "of the BULK lane"},
+        {"default-timeout-ms", NUMBER, offsetof(struct config, default_timeout_ms), "30000", 1, 3600000,
+                "of a unary call whose caller set no deadline"},
+        {"call-threads", NUMBER, offsetof(struct config, call_threads), "0", 0, 16,
+                "threads that take calls; 0: one per two cores"},
+        {"max-calls", NUMBER, offsetof(struct config, max_calls), "10000", 1, 1000000,
+                "calls in flight, past which callers get RESOURCE_EXHAUSTED"},
+        {"max-streams", NUMBER, offsetof(struct config, max_streams), "1000", 1, 100000,
+                "calls at a time on one connection (HTTP/2)"},
+        {"max-message-bytes", NUMBER, offsetof(struct config, max_message_bytes), "4194304", 1024, 67108864,
+                "largest message that is taken"},
+        {"drain-pause-ms", NUMBER, offsetof(struct config, drain_pause_ms), "0", 0, 600000,
+                "from NOT_SERVING to the end of accepting, at SIGTERM"},
+        {"drain-timeout-ms", NUMBER, offsetof(struct config, drain_timeout_ms), "10000", 0, 600000,
+                "for calls in flight to finish, at SIGTERM"},
+        {"reflection", BOOLEAN, offsetof(struct config, reflection), "on", 0, 0, "serve gRPC reflection"},
+        {"log-calls", TEXT, offsetof(struct config, log_calls), "all", 0, 0,
+                "which calls get a line in the log: all, refused, none"},
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static void *field(const struct config *config, const struct option_row *row) {
+        return (char *)(uintptr_t)config + row->offset;
+}
+
+static void environment_name(const struct option_row *row, char ret_name[64]) {
+        snprintf(ret_name, 64, ENVIRONMENT "%s", row->name);
+        for (char *c = ret_name; *c; c++)
+                *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+}
+
+static bool set_number(const struct option_row *row, long *number, const char *text) {
+        char *end;
+        errno = 0;
+        long value = strtol(text, &end, 10);
+        if (errno || end == text || *end || value < row->least || value > row->most) {
+                fprintf(stderr, "genied: %s is a number from %ld to %ld, not `%s`\n", row->name, row->least, row->most,
+                        text);
+                return false;
+        }
+        *number = value;
+        return true;
+}
+
+// Splits a copy of the text at its commas. The copy lives as long as the process.
+static bool set_texts(const struct option_row *row, const char **texts, const char *text) {
+        char *copy = strdup(text), *state = NULL;
+        long count = 0;
+        for (char *part = copy ? strtok_r(copy, ",", &state) : NULL; part; part = strtok_r(NULL, ",", &state)) {
+                if (count == row->most) {
+                        fprintf(stderr, "genied: %s takes at most %ld values\n", row->name, row->most);
+                        return false;
+                }
+                texts[count++] = part;
+        }
+        texts[count] = NULL;
+        return copy != NULL;
+}
+
+static bool set_boolean(const struct option_row *row, bool *boolean, const char *text) {
+        bool on = !strcmp(text, "on") || !strcmp(text, "true") || !strcmp(text, "1");
+        if (!on && strcmp(text, "off") && strcmp(text, "false") && strcmp(text, "0")) {
+                fprintf(stderr, "genied: %s is on or off, not `%s`\n", row->name, text);
+                return false;
+        }
+        *boolean = on;
+        return true;
+}
+
+static bool set(struct config *config, const struct option_row *row, const char *text) {
+        switch (row->type) {
+        case NUMBER:
+                return set_number(row, field(config, row), text);
+        case TEXTS:
+                return set_texts(row, field(config, row), text);
+        case BOOLEAN:
+                return set_boolean(row, field(config, row), text);
+        case TEXT:
+        case URL:
+        default:
+                *(const char **)field(config, row) = text;
+                return true;
+        }
+}
+
+bool config_read(struct config *config, int argc, char **argv, int *ret_rest) {
+        struct option options[ROWS + 1] = {0};
+        for (unsigned i = 0; i < ROWS; i++) {
+                char name[64];
+                environment_name(&rows[i], name);
+                const char *value = getenv(name);
+                if (!set(config, &rows[i], value ? value : rows[i].fallback))
+                        return false;
+                options[i] = (struct option){rows[i].name, required_argument, NULL, (int)i + 1000};
+        }
+        optind = 1;
+        for (int found; (found = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+                if (found < 1000) {
+                        fprintf(stderr, "genied: see genied --help\n");
+                        return false;
+                }
+                if (!set(config, &rows[found - 1000], optarg))
+                        return false;
+        }
+        *ret_rest = optind;
+        if (strcmp(config->log_calls, "all") && strcmp(config->log_calls, "refused") &&
+                strcmp(config->log_calls, "none")) {
+                fprintf(stderr, "genied: log-calls is all, refused or none, not `%s`\n", config->log_calls);
+                return false;
+        }
+        if (!config->call_threads) {
+                long cores = sysconf(_SC_NPROCESSORS_ONLN);
+                config->call_threads = cores < 4 ? 1 : cores > 32 ? 16 : cores / 2;
+        }
+        return true;
+}
+
+static const char *type_text(enum type type) {
+        static const char *const texts[] = {"TEXT", "TEXT,…", "NUMBER", "on|off", "URL"};
+        return texts[type];
+}
+
+void config_help(FILE *to) {
+        for (unsigned i = 0; i < ROWS; i++) {
+                const struct option_row *row = &rows[i];
+                char name[64], range[64] = "";
+                environment_name(row, name);
+                if (row->type == NUMBER)
+                        snprintf(range, sizeof range, "; %ld to %ld", row->least, row->most);
+                fprintf(to, "  --%s %s\n        %s%s%s%s\n        %s\n", row->name, type_text(row->type), row->help,
+                        range, *row->fallback ? "; default " : "", row->fallback, name);
+        }
+}
+
+// The URL without the password that stands between `:` and `@`, or behind `password=`.
+static void print_url(const char *url, FILE *to) {
+        const char *scheme = strstr(url, "://"), *at = scheme ? strchr(scheme + 3, '@') : NULL;
+        const char *colon = scheme ? strchr(scheme + 3, ':') : NULL;
+        const char *word = strstr(url, "password=");
+        if (at && colon && colon < at)
+                fprintf(to, "%.*s:***%s", (int)(colon - url), url, strstr(at, "password=") ? "" : at);
+        else if (word)
+                fprintf(to, "%.*spassword=***", (int)(word - url), url);
+        else
+                fputs(url, to);
+}
+
+void config_print(const struct config *config, FILE *to) {
+        for (unsigned i = 0; i < ROWS; i++) {
+                fprintf(to, "%s = ", rows[i].name);
+                const void *at = field(config, &rows[i]);
+                switch (rows[i].type) {
+                case NUMBER:
+                        fprintf(to, "%ld", *(const long *)at);
+                        break;
+                case BOOLEAN:
+                        fputs(*(const bool *)at ? "on" : "off", to);
+                        break;
+                case TEXTS:
+                        for (const char *const *text = at; *text; text++)
+                                fprintf(to, "%s%s", text == (const char *const *)at ? "" : ",", *text);
+                        break;
+                case URL:
+                        print_url(*(const char *const *)at, to);
+                        break;
+                case TEXT:
+                default:
+                        fputs(*(const char *const *)at, to);
+                }
+                fputc('\n', to);
+        }
+}

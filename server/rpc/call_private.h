@@ -1,0 +1,85 @@
+// What gRPC core needs for a call, around the part that services see. Only server/rpc includes this.
+#pragma once
+
+#include "server/rpc/call.h"
+#include "server/rpc/server.h"
+
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc.h>
+#include <grpc/slice.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { SEND_QUEUE = 64 };
+
+// A completion tag: what runs, on the thread of its queue, when the batch is done.
+struct tag {
+        void (*fire)(struct tag *tag, bool ok);
+};
+#define TAG_OWNER(tag, member) ((struct core_call *)(void *)((char *)(tag)-offsetof(struct core_call, member)))
+
+enum step_result {
+        STEP_NEXT, // on to the next step
+        STEP_WAIT, // a statement is under way: call_run is called again when it is done
+        STEP_END,  // the call is refused or answered
+};
+
+struct core_call {
+        struct call call; // first: a call is its core_call
+        grpc_call *core;
+        grpc_metadata_array metadata;
+        grpc_byte_buffer *received, *reply;
+        grpc_slice request_id, details;
+        bool has_details;
+        unsigned step;
+        bool again;            // the statement of a Create runs for the second time
+        const char *failure;   // for the log
+        atomic_int references; // completions that are outstanding, and what else holds the call
+
+        // The statement that is under way.
+        pthread_mutex_t lock; // between the storage thread and the one that learns of a cancel
+        struct storage_operation operation;
+        const struct binding *binding;
+        call_query_done *query_done;
+        bool under_way, gone; // a statement runs; the caller has gone
+
+        // Streams only.
+        struct tag read_done, write_done, closed, wake, finished;
+        struct arena message_arena;
+        grpc_byte_buffer *queue[SEND_QUEUE];
+        unsigned queue_head, queue_count;
+        bool started, reading, writing, finishing, finish_sent, headers_sent, is_closed, half_closed, cleaning;
+        atomic_bool wake_posted;
+        PGresult *query_result; // waits for the stream thread
+        enum storage_outcome query_outcome;
+        bool query_finished;
+        int close_cancelled;
+};
+
+static inline struct core_call *core_of(struct call *call) { return (struct core_call *)(void *)call; }
+
+struct core_call *call_new(struct server *server, grpc_call *core, const struct method *method);
+void call_hold(struct core_call *call);
+void call_release(struct core_call *call); // the last one frees
+
+// Runs the steps from where they stand. When the last one is done or one ends the call, calls server/rpc's answer for
+// the kind of call.
+void call_run(struct core_call *call);
+
+// Decodes what was received into a message of the arena; false with the call refused.
+bool call_decode(struct core_call *call, struct arena *arena, ProtobufCMessage **ret_message);
+
+// Counts and logs the call; once, when its outcome stands.
+void call_conclude(struct core_call *call);
+
+// Takes over what a statement gave: NULL or a refusal for what PostgreSQL says.
+bool call_check_outcome(struct core_call *call, enum storage_outcome outcome, const PGresult *result);
+
+grpc_byte_buffer *pack_message(const ProtobufCMessage *message);
+void unary_accept(struct core_call *call);
+void unary_answer(struct core_call *call);
+void stream_accept(struct core_call *call);
+// Fills the trailing metadata; at most 2 entries.
+size_t call_trailers(struct core_call *call, grpc_metadata ret_metadata[2]);
+int64_t now_ns(void);

@@ -1,0 +1,13 @@
+// Resource names (AIP-122): where a request has its name, and what stands in it.
+#pragma once
+
+#include "server/rpc/call.h"
+
+// Finds the resource name in the request by the method's rule and splits it into call->organization and
+// call->name_values. False, with the call refused, where it is missing or malformed.
+bool name_locate(struct call *call);
+
+// `[a-z][a-z0-9-]{2,62}`
+bool is_slug(const char *text, size_t size);
+// The 36-character form, of any version, in either case.
+bool is_uuid(const char *text, size_t size);

@@ -1,0 +1,117 @@
+#include "server/rpc/prescan.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// The wire types of protobuf's encoding.
+enum { VARINT = 0, FIXED64 = 1, DELIMITED = 2, GROUP_START = 3, GROUP_END = 4, FIXED32 = 5 };
+
+struct reader {
+        const unsigned char *at, *end;
+};
+
+static bool read_varint(struct reader *reader, uint64_t *ret_value) {
+        uint64_t value = 0;
+        for (unsigned shift = 0; shift < 70 && reader->at < reader->end; shift += 7) {
+                unsigned char byte = *reader->at++;
+                if (shift < 64)
+                        value |= (uint64_t)(byte & 0x7f) << shift;
+                if (!(byte & 0x80)) {
+                        *ret_value = value;
+                        return true;
+                }
+        }
+        return false;
+}
+
+static bool skip(struct reader *reader, uint64_t size) {
+        if (size > (uint64_t)(reader->end - reader->at))
+                return false;
+        reader->at += size;
+        return true;
+}
+
+bool is_utf8_text(const unsigned char *at, size_t size) {
+        const unsigned char *end = at + size;
+        while (at < end) {
+                unsigned char lead = *at++;
+                if (lead && lead < 0x80)
+                        continue;
+                unsigned more = lead >= 0xc2 && lead <= 0xdf   ? 1
+                                : (lead & 0xf0) == 0xe0        ? 2
+                                : lead >= 0xf0 && lead <= 0xf4 ? 3
+                                                               : 0;
+                if (!more || more > (size_t)(end - at))
+                        return false;
+                unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+                unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+                if (at[0] < low || at[0] > high)
+                        return false;
+                for (unsigned i = 1; i < more; i++)
+                        if ((at[i] & 0xc0) != 0x80)
+                                return false;
+                at += more;
+        }
+        return true;
+}
+
+static const char *scan(
+        const ProtobufCMessageDescriptor *descriptor, struct reader reader, unsigned depth, const char **ret_field);
+
+// A length-delimited field: its string, message or bytes.
+static const char *scan_delimited(
+        const ProtobufCFieldDescriptor *field, struct reader *reader, unsigned depth, const char **ret_field) {
+        uint64_t size;
+        const unsigned char *start;
+        if (!read_varint(reader, &size) || (start = reader->at, !skip(reader, size)))
+                return "is cut short";
+        if (!field)
+                return NULL;
+        if (field->type == PROTOBUF_C_TYPE_STRING && !is_utf8_text(start, size))
+                return "is not UTF-8 text, or contains NUL";
+        if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
+                if (depth == PRESCAN_DEPTH)
+                        return "is nested too deep";
+                return scan(field->descriptor, (struct reader){start, start + size}, depth + 1, ret_field);
+        }
+        return NULL;
+}
+
+static const char *scan(
+        const ProtobufCMessageDescriptor *descriptor, struct reader reader, unsigned depth, const char **ret_field) {
+        while (reader.at < reader.end) {
+                uint64_t tag, ignored;
+                if (!read_varint(&reader, &tag) || !(tag >> 3) || tag >> 3 > 0x1fffffff)
+                        return "is not a protobuf message";
+                const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
+                        descriptor, (unsigned)(tag >> 3));
+                const char *outer = *ret_field, *error = NULL;
+                *ret_field = field ? field->name : "a field unknown here";
+                switch (tag & 7) {
+                case VARINT:
+                        error = read_varint(&reader, &ignored) ? NULL : "is cut short";
+                        break;
+                case FIXED64:
+                        error = skip(&reader, 8) ? NULL : "is cut short";
+                        break;
+                case FIXED32:
+                        error = skip(&reader, 4) ? NULL : "is cut short";
+                        break;
+                case DELIMITED:
+                        error = scan_delimited(field, &reader, depth, ret_field);
+                        break;
+                default:
+                        error = "uses groups, which proto3 does not have";
+                }
+                if (error)
+                        return error;
+                *ret_field = outer;
+        }
+        return NULL;
+}
+
+const char *prescan(
+        const ProtobufCMessageDescriptor *descriptor, const unsigned char *data, size_t size, const char **ret_field) {
+        *ret_field = NULL;
+        return scan(descriptor, (struct reader){data, data + size}, 0, ret_field);
+}

@@ -1,0 +1,19 @@
+#pragma once
+
+#include "server/rpc/call_private.h"
+#include "server/rpc/server.h"
+
+enum { CALL_THREADS_MAX = 16 };
+
+struct server {
+        struct server_config config;
+        grpc_server *core;
+        grpc_completion_queue *call_queues[CALL_THREADS_MAX], *stream_queue;
+        pthread_t call_threads[CALL_THREADS_MAX], stream_thread;
+        unsigned call_thread_count;
+        atomic_uint in_flight;
+        atomic_ulong answered, refused;
+        atomic_bool serving, stopping;
+};
+
+grpc_server_credentials *tls_credentials(const char *certificate, const char *key, char **ret_error);

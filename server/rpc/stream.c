@@ -1,0 +1,236 @@
+// Streams: messages are read one at a time, when the handler asks; what is sent waits in a bounded queue. Everything
+// here but stream_accept and stream_wake runs on the stream thread.
+#include "server/rpc/query.h"
+#include "server/rpc/server_private.h"
+
+#include <string.h>
+
+static bool start(
+        struct core_call *call, const grpc_op *ops, size_t count, struct tag *tag, void (*fire)(struct tag *, bool)) {
+        tag->fire = fire;
+        call_hold(call);
+        if (grpc_call_start_batch(call->core, ops, count, tag, NULL) == GRPC_CALL_OK)
+                return true;
+        call_release(call);
+        return false;
+}
+
+static void end_now(struct core_call *call);
+static void write_next(struct core_call *call);
+
+// --- Reading ---
+
+static void got_message(struct core_call *call) {
+        const struct stream_handler *handler = call->call.method->stream;
+        ProtobufCMessage *message = NULL;
+        if (!call->started) {
+                call_run(call); // the first message goes through the steps
+                return;
+        }
+        if (call_decode(call, &call->message_arena, &message))
+                handler->message(&call->call, message);
+        else
+                stream_finish(&call->call);
+}
+
+static void read_done(struct tag *tag, bool ok) {
+        struct core_call *call = TAG_OWNER(tag, read_done);
+        call->reading = false;
+        if (call->finishing || call->is_closed)
+                ; // nobody waits for it
+        else if (!ok) {
+                call_refuse(&call->call, CODE_RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE",
+                        "a message is larger than %u bytes", call->call.server->config.max_message_bytes);
+                stream_finish(&call->call);
+        } else if (call->received)
+                got_message(call);
+        else if (!grpc_call_failed_before_recv_message(call->core)) {
+                call->half_closed = true;
+                if (!call->started)
+                        call_run(call); // refuses: there is no first message
+                else
+                        call->call.method->stream->half_closed(&call->call);
+        }
+        call_release(call);
+}
+
+static void read_message(struct core_call *call) {
+        if (call->reading || call->half_closed || call->finishing || call->is_closed)
+                return;
+        call->reading = true;
+        grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->received};
+        if (!start(call, &op, 1, &call->read_done, read_done))
+                call->reading = false;
+}
+
+struct arena *stream_arena(struct call *call) { return &core_of(call)->message_arena; }
+
+void stream_read(struct call *c) {
+        struct core_call *call = core_of(c);
+        size_t cap = call->message_arena.cap;
+        arena_drop(&call->message_arena, c->secret);
+        arena_init(&call->message_arena, cap);
+        read_message(call);
+}
+
+// --- Writing ---
+
+static size_t add_headers(struct core_call *call, grpc_op *ops) {
+        if (call->headers_sent)
+                return 0;
+        call->headers_sent = true;
+        ops[0].op = GRPC_OP_SEND_INITIAL_METADATA;
+        return 1;
+}
+
+static void write_done(struct tag *tag, bool ok) {
+        struct core_call *call = TAG_OWNER(tag, write_done);
+        (void)ok; // a failed write is followed by the close
+        grpc_byte_buffer_destroy(call->queue[call->queue_head % SEND_QUEUE]);
+        call->queue_head++;
+        call->queue_count--;
+        call->writing = false;
+        write_next(call);
+        call_release(call);
+}
+
+static void write_next(struct core_call *call) {
+        if (call->writing || call->is_closed)
+                return;
+        if (!call->queue_count) {
+                if (call->finishing)
+                        end_now(call);
+                return;
+        }
+        grpc_op ops[2];
+        memset(ops, 0, sizeof ops);
+        size_t count = add_headers(call, ops);
+        ops[count].op = GRPC_OP_SEND_MESSAGE;
+        ops[count++].data.send_message.send_message = call->queue[call->queue_head % SEND_QUEUE];
+        call->writing = start(call, ops, count, &call->write_done, write_done);
+}
+
+bool stream_send(struct call *c, const ProtobufCMessage *message) {
+        struct core_call *call = core_of(c);
+        if (call->is_closed || call->finishing)
+                return true;
+        if (call->queue_count == SEND_QUEUE)
+                return call_refuse(
+                        c, CODE_RESOURCE_EXHAUSTED, "READER_TOO_SLOW", "%d answers wait to be read", SEND_QUEUE);
+        call->queue[(call->queue_head + call->queue_count++) % SEND_QUEUE] = pack_message(message);
+        write_next(call);
+        return true;
+}
+
+// --- The end ---
+
+static void finished(struct tag *tag, bool ok) {
+        (void)ok;
+        call_release(TAG_OWNER(tag, finished));
+}
+
+static void end_now(struct core_call *call) {
+        if (call->finish_sent)
+                return;
+        call->finish_sent = true;
+        grpc_op ops[2];
+        memset(ops, 0, sizeof ops);
+        size_t count = add_headers(call, ops);
+        grpc_metadata trailers[2];
+        grpc_slice message = grpc_slice_from_copied_string(
+                call->call.refusal.message ? call->call.refusal.message : "");
+        ops[count].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
+        ops[count].data.send_status_from_server.status = (grpc_status_code)call->call.refusal.code;
+        ops[count].data.send_status_from_server.status_details = call->call.refusal.message ? &message : NULL;
+        ops[count].data.send_status_from_server.trailing_metadata_count = call_trailers(call, trailers);
+        ops[count++].data.send_status_from_server.trailing_metadata = trailers;
+        start(call, ops, count, &call->finished, finished);
+        grpc_slice_unref(message);
+}
+
+void stream_finish(struct call *c) {
+        struct core_call *call = core_of(c);
+        if (call->finishing)
+                return;
+        call->finishing = true;
+        if (!call->is_closed) {
+                call_conclude(call);
+                write_next(call);
+        }
+}
+
+// Lets the handler clean up, once, when nothing of the call is under way any more. It may run one more statement.
+static void tell_closed(struct core_call *call) {
+        if (call->cleaning || !call->started || !call->call.method->stream->closed)
+                return;
+        call->cleaning = true;
+        call->call.method->stream->closed(&call->call);
+}
+
+// A statement that is under way keeps the call: its result is dropped when it comes.
+static void closed(struct tag *tag, bool ok) {
+        struct core_call *call = TAG_OWNER(tag, closed);
+        (void)ok;
+        call->is_closed = true;
+        pthread_mutex_lock(&call->lock);
+        call->gone = call->close_cancelled;
+        bool waits = call->under_way;
+        if (call->gone && waits)
+                storage_cancel(call->call.server->config.storage, &call->operation);
+        pthread_mutex_unlock(&call->lock);
+        if (!call->finishing) {
+                if (!waits)
+                        call_refuse(&call->call, CODE_CANCELLED, "CANCELLED", "the caller has gone");
+                call_conclude(call);
+        }
+        if (!waits)
+                tell_closed(call);
+        call_release(call); // the tag's
+        call_release(call); // the first one, of the call itself
+}
+
+// --- Waking ---
+
+static void woken(struct tag *tag, bool ok) {
+        struct core_call *call = TAG_OWNER(tag, wake);
+        (void)ok;
+        atomic_exchange(&call->wake_posted, false);
+        bool held = call->query_finished; // by the statement
+        if (call->is_closed) {
+                call->query_finished = false;
+                tell_closed(call);
+        } else if (call->finishing) {
+                call->query_finished = false;
+        } else if (!call->started) {
+                if (call->query_finished)
+                        query_deliver(call);
+                call_run(call);
+        } else if (call->query_finished) {
+                query_deliver(call);
+                if (call->call.refusal.code != CODE_OK)
+                        stream_finish(&call->call);
+        } else if (call->call.method->stream->woken)
+                call->call.method->stream->woken(&call->call);
+        if (held)
+                call_release(call);
+        call_release(call);
+}
+
+void stream_wake(struct call *c) {
+        struct core_call *call = core_of(c);
+        if (!atomic_exchange(&call->wake_posted, true))
+                start(call, NULL, 0, &call->wake, woken);
+}
+
+void stream_accept(struct core_call *call) {
+        atomic_fetch_add(&call->call.server->in_flight, 1);
+        // From here on everything of this call arrives on the stream thread, the close included: it is posted first.
+        grpc_op op = {
+                .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->close_cancelled};
+        call_hold(call); // this function's own: the call may end before it does
+        if (start(call, &op, 1, &call->closed, closed))
+                read_message(call);
+        else
+                call_release(call);
+        call_release(call);
+}

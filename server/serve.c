@@ -1,0 +1,243 @@
+#include "server/serve.h"
+
+#include "auth/token.h"
+#include "auth/vault.h"
+#include "server/housekeeping.h"
+#include "server/identity.h"
+#include "server/log.h"
+#include "server/rpc/method.h"
+#include "server/rpc/server.h"
+#include "server/statements.h"
+#include "storage/migrate.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+extern const struct migration migrations[];
+extern const unsigned migration_count;
+
+enum { TICK_MS = 200, STOP_STORAGE_MS = 5000, TOKEN_CACHE = 4096, CONNECT_TIMEOUT_MS = 2000 };
+
+// All that serve makes, in the order in which it is made; undone from the last to the first.
+struct parts {
+        struct vault *vault;
+        struct token_verifier *tokens;
+        struct identity *identity;
+        struct statements statements;
+        struct storage *storage;
+        struct server *server;
+};
+
+// Says in one line why genied does not start.
+static bool complain(const char *what, const char *error) {
+        fprintf(stderr, "genied: %s%s%s\n", what, error ? ": " : "", error ? error : "");
+        return false;
+}
+
+static void storage_says(const char *event, const char *detail) { log_event(event, "detail", detail, NULL); }
+
+static void turn_ended(void *context) {
+        (void)context;
+        log_flush();
+}
+
+static bool read_secrets(const struct config *config, struct parts *parts) {
+        char *error = NULL;
+        bool good = (parts->vault = vault_open(config->vault_key_file, &error)) != NULL;
+        if (good && *config->jwks_file) {
+                parts->tokens = token_verifier_new(
+                        &(struct token_settings){
+                                .jwks_file = config->jwks_file,
+                                .issuers = config->issuers,
+                                .audience = config->audience,
+                                .cache_size = TOKEN_CACHE,
+                        },
+                        &error);
+                good = parts->tokens != NULL;
+        }
+        if (!good)
+                complain("cannot start", error);
+        free(error);
+        return good;
+}
+
+static void set_role(PGconn *connection, const char *role) {
+        char *quoted = PQescapeIdentifier(connection, role, strlen(role));
+        char sql[256];
+        if (quoted && *role) {
+                snprintf(sql, sizeof sql, "SET ROLE %s", quoted);
+                PQclear(PQexec(connection, sql));
+        }
+        PQfreemem(quoted);
+}
+
+// The schema and every statement, on a connection of its own.
+static bool check_database(const struct config *config, struct statements *statements) {
+        char *error = NULL;
+        PGconn *connection = PQconnectdb(config->database_url);
+        bool good = PQstatus(connection) == CONNECTION_OK;
+        if (!good)
+                complain("cannot reach the database", PQerrorMessage(connection));
+        else if (!(good = migrate_check(connection, migrations, migration_count, &error)))
+                complain("the database's schema does not fit", error);
+        if (good) {
+                set_role(connection, config->database_role);
+                if (!(good = statements_describe(statements, connection, &error)))
+                        complain("statements and messages do not fit", error);
+        }
+        free(error);
+        PQfinish(connection);
+        return good;
+}
+
+static bool make_statements(const struct config *config, struct parts *parts) {
+        char *error = NULL;
+        bool good = statements_new(&parts->statements, &error) || complain("cannot start", error);
+        free(error);
+        return good && check_database(config, &parts->statements);
+}
+
+static bool start_storage(const struct config *config, struct parts *parts) {
+        parts->storage = storage_start(&(struct storage_config){
+                .url = config->database_url,
+                .role = *config->database_role ? config->database_role : NULL,
+                .connections = {(unsigned)config->read_connections, (unsigned)config->write_connections,
+                        (unsigned)config->bulk_connections},
+                .queue_limit = {(unsigned)config->read_queue, (unsigned)config->write_queue,
+                        (unsigned)config->bulk_queue},
+                .timeout_ms = {(unsigned)config->statement_timeout_ms, (unsigned)config->statement_timeout_ms,
+                        (unsigned)config->bulk_timeout_ms},
+                .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+                .statements = parts->statements.all,
+                .log = storage_says,
+                .turn_ended = turn_ended,
+        });
+        const char *error = NULL;
+        if (!parts->storage)
+                return complain("cannot start the database lanes", strerror(errno));
+        return storage_wait_ready(parts->storage, 10000, &error) || complain("cannot reach the database", error);
+}
+
+static bool start_server(const struct config *config, struct parts *parts) {
+        char *error = NULL;
+        parts->server = server_start(
+                &(struct server_config){
+                        .listen = config->listen,
+                        .listen_plain = config->listen_plain,
+                        .tls_certificate = config->tls_certificate,
+                        .tls_key = config->tls_key,
+                        .call_threads = (unsigned)config->call_threads,
+                        .max_calls = (unsigned)config->max_calls,
+                        .max_streams = (unsigned)config->max_streams,
+                        .max_message_bytes = (unsigned)config->max_message_bytes,
+                        .default_timeout_ms = (unsigned)config->default_timeout_ms,
+                        .reflection = config->reflection,
+                        .storage = parts->storage,
+                        .identity = parts->identity,
+                        .vault = parts->vault,
+                        .method_bindings = parts->statements.methods,
+                        .internal_bindings = parts->statements.internals,
+                },
+                &error);
+        if (!parts->server)
+                complain("cannot start", error);
+        free(error);
+        return parts->server != NULL;
+}
+
+// Core dumps would hold keys and credentials; more descriptors than the default are needed, since core's listener does
+// not outlive a lack of them.
+static void harden(void) {
+        struct rlimit limit;
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        prctl(PR_SET_DUMPABLE, 0);
+        if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+                limit.rlim_cur = limit.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &limit);
+        }
+        signal(SIGPIPE, SIG_IGN);
+}
+
+static bool start_all(const struct config *config, struct parts *parts) {
+        if (!method_table_init())
+                return complain("cannot start", "too many methods");
+        if (!read_secrets(config, parts) || !make_statements(config, parts))
+                return false;
+        parts->identity = identity_new(parts->tokens);
+        return parts->identity && start_storage(config, parts) && start_server(config, parts);
+}
+
+static void say_ready(const struct config *config) {
+        for (unsigned i = 0; config->listen_plain[i]; i++)
+                if (strncmp(config->listen_plain[i], "unix:", 5))
+                        log_event(
+                                "warning", "message", "listening without TLS", "listen", config->listen_plain[i], NULL);
+        const char *first = config->listen[0] ? config->listen[0] : config->listen_plain[0];
+        log_event("ready", "listen", first, "version", GENIE_VERSION, NULL);
+}
+
+// Until SIGTERM or SIGINT: tells health what the database is like, and does the periodic work.
+static void run(struct parts *parts, const sigset_t *signals) {
+        struct housekeeping housekeeping;
+        housekeeping_init(&housekeeping, parts->storage, parts->identity, &parts->statements);
+        for (;;) {
+                server_set_serving(parts->server, storage_ready(parts->storage));
+                housekeeping_tick(&housekeeping);
+                int signal_ = sigtimedwait(signals, NULL, &(struct timespec){.tv_nsec = TICK_MS * 1000000L});
+                if (signal_ == SIGTERM || signal_ == SIGINT)
+                        break;
+        }
+        housekeeping_stop(&housekeeping);
+}
+
+static void second_signal(int number) {
+        (void)number;
+        _exit(1);
+}
+
+static void drain(const struct config *config, struct parts *parts, const sigset_t *signals) {
+        log_event("draining", NULL);
+        signal(SIGTERM, second_signal);
+        signal(SIGINT, second_signal);
+        pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+        server_set_serving(parts->server, false);
+        struct timespec pause = {config->drain_pause_ms / 1000, config->drain_pause_ms % 1000 * 1000000};
+        nanosleep(&pause, NULL);
+        server_stop(parts->server, (unsigned)config->drain_timeout_ms);
+        storage_stop(parts->storage, STOP_STORAGE_MS);
+        identity_free(parts->identity);
+        statements_free(&parts->statements);
+        token_verifier_free(parts->tokens);
+        vault_close(parts->vault);
+        log_event("stopped", NULL);
+}
+
+int serve(const struct config *config) {
+        struct parts parts = {0};
+        sigset_t signals;
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGTERM);
+        sigaddset(&signals, SIGINT);
+        pthread_sigmask(SIG_BLOCK, &signals, NULL);
+        harden();
+        rpc_init();
+        log_set_calls(!strcmp(config->log_calls, "none")      ? LOG_CALLS_NONE
+                      : !strcmp(config->log_calls, "refused") ? LOG_CALLS_REFUSED
+                                                              : LOG_CALLS_ALL);
+        if (!start_all(config, &parts)) {
+                if (parts.storage)
+                        storage_stop(parts.storage, 0);
+                log_flush();
+                return 1;
+        }
+        say_ready(config);
+        run(&parts, &signals);
+        drain(config, &parts, &signals);
+        return 0;
+}

@@ -1,0 +1,67 @@
+#include "storage/row.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *value(const PGresult *result, int row, const char *column, int *ret_size) {
+        int field = PQfnumber(result, column);
+        *ret_size = 0;
+        if (field < 0 || row >= PQntuples(result) || PQgetisnull(result, row, field))
+                return NULL;
+        *ret_size = PQgetlength(result, row, field);
+        return PQgetvalue(result, row, field);
+}
+
+void row_uuid(const PGresult *result, int row, const char *column, char ret_text[37]) {
+        int size;
+        const char *bytes = value(result, row, column, &size);
+        ret_text[0] = 0;
+        if (!bytes || size != 16)
+                return;
+        for (unsigned i = 0, at = 0; i < 16; i++) {
+                if (i == 4 || i == 6 || i == 8 || i == 10)
+                        ret_text[at++] = '-';
+                snprintf(ret_text + at, 3, "%02x", (unsigned char)bytes[i]);
+                at += 2;
+        }
+}
+
+void row_text(const PGresult *result, int row, const char *column, char *ret_text, size_t size) {
+        int length;
+        const char *text = value(result, row, column, &length);
+        snprintf(ret_text, size, "%.*s", length, text ? text : "");
+}
+
+bool row_bool(const PGresult *result, int row, const char *column) {
+        int size;
+        const char *byte = value(result, row, column, &size);
+        return byte && size == 1 && *byte;
+}
+
+int64_t row_int(const PGresult *result, int row, const char *column) {
+        int size;
+        const char *bytes = value(result, row, column, &size);
+        if (!bytes || (size != 2 && size != 4 && size != 8))
+                return 0;
+        int64_t number = (signed char)bytes[0];
+        for (int i = 1; i < size; i++)
+                number = (int64_t)((uint64_t)number << 8 | (unsigned char)bytes[i]);
+        return number;
+}
+
+int64_t row_unix_time(const PGresult *result, int row, const char *column) {
+        int size;
+        if (!value(result, row, column, &size) || size != 8)
+                return 0;
+        // PostgreSQL counts microseconds from 2000-01-01.
+        return row_int(result, row, column) / 1000000 + INT64_C(946684800);
+}
+
+bool row_bytes(const PGresult *result, int row, const char *column, void *ret_bytes, size_t size) {
+        int have;
+        const char *bytes = value(result, row, column, &have);
+        if (!bytes || (size_t)have != size)
+                return false;
+        memcpy(ret_bytes, bytes, size);
+        return true;
+}
