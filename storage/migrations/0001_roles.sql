@@ -4,6 +4,9 @@
 -- genie_system  owns the few functions that look across organizations: key look-up, sweeps, the writing of events and
 --               audit. Nobody logs in as it or becomes it; what it may do stands in the policies named `system`.
 -- The role that migrates owns the database and the tables. It needs CREATEROLE, or to be a superuser.
+--
+-- Text that is compared, sorted or indexed has COLLATE "C": by its bytes, whatever the database's locale, so that an
+-- index outlives a change of the system's library, and two servers agree on an order.
 
 DO $$
 DECLARE
@@ -64,7 +67,7 @@ CREATE PROCEDURE make_system_function(function regprocedure)
   LANGUAGE plpgsql
 AS $$
 BEGIN
-  EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp', function);
+  EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = public, pg_temp', function);
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
   EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO genie_app', function);
   EXECUTE format('ALTER FUNCTION %s OWNER TO genie_system', function);

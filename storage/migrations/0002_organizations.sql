@@ -3,7 +3,7 @@
 -- The tenants.
 CREATE TABLE organizations (
   organization_id uuid PRIMARY KEY,
-  slug text NOT NULL,
+  slug text COLLATE "C" NOT NULL,
   display_name text NOT NULL,
   -- Kept by a trigger on members; NULL until the first owner is invited. The row lock that its update takes makes
   -- two owners who go at the same time go one after the other.
@@ -24,7 +24,7 @@ CALL allow_system('organizations', 'SELECT, UPDATE, DELETE');
 
 -- Reference table: slugs are unique over all organizations, and the way from a slug to an organization.
 CREATE TABLE organization_slugs (
-  slug text CONSTRAINT organization_exists PRIMARY KEY,
+  slug text COLLATE "C" CONSTRAINT organization_exists PRIMARY KEY,
   organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
   -- The CreateOrganization call that took it.
   request_id uuid CONSTRAINT organization_slugs_request_id UNIQUE
@@ -38,9 +38,9 @@ CALL allow_system('organization_slugs', 'SELECT, DELETE');
 CREATE TABLE members (
   organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
   member_id uuid NOT NULL,
-  email text NOT NULL CHECK (email = lower(email)),
+  email text COLLATE "C" NOT NULL CHECK (email = lower(email)),
   role smallint NOT NULL CHECK (role BETWEEN 1 AND 5),  -- devopsgenie.options.Role
-  subject text CHECK (subject <> ''),                   -- NULL until the first call with the verified address
+  subject text COLLATE "C" CHECK (subject <> ''),                   -- NULL until the first call with the verified address
   version int NOT NULL DEFAULT 1,
   request_id uuid,
   bind_time timestamptz,
@@ -61,7 +61,7 @@ CALL allow_system('members', 'SELECT, UPDATE, DELETE');
 CREATE TABLE memberships (
   organization_id uuid NOT NULL,
   member_id uuid NOT NULL,
-  person text NOT NULL,  -- `subject:…` or `email:…`
+  person text COLLATE "C" NOT NULL,  -- `subject:…` or `email:…`
   PRIMARY KEY (organization_id, member_id),
   FOREIGN KEY (organization_id, member_id) REFERENCES members ON DELETE CASCADE
 );
@@ -105,7 +105,7 @@ CREATE TRIGGER owners AFTER INSERT OR DELETE OR UPDATE OF role ON members
 CREATE TABLE api_keys (
   organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
   api_key_id uuid NOT NULL,
-  key_prefix text NOT NULL,
+  key_prefix text COLLATE "C" NOT NULL,
   secret_sha256 bytea NOT NULL CHECK (length(secret_sha256) = 32),  -- the key itself is stored nowhere
   display_name text NOT NULL,
   role smallint NOT NULL CHECK (role BETWEEN 1 AND 5),
@@ -127,7 +127,7 @@ CALL allow_system('api_keys', 'SELECT, UPDATE, DELETE');
 
 -- Reference table: the way from a key's prefix to the key.
 CREATE TABLE api_key_prefixes (
-  key_prefix text PRIMARY KEY,
+  key_prefix text COLLATE "C" PRIMARY KEY,
   organization_id uuid NOT NULL,
   api_key_id uuid NOT NULL,
   FOREIGN KEY (organization_id, api_key_id) REFERENCES api_keys ON DELETE CASCADE

@@ -3,8 +3,8 @@
 CREATE TABLE cloud_accounts (
   organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
   cloud_account_id uuid NOT NULL,
-  provider text NOT NULL CHECK (provider IN ('AWS', 'AZURE', 'GCP', 'KUBERNETES', 'GITHUB')),
-  account_uid text NOT NULL,
+  provider text COLLATE "C" NOT NULL CHECK (provider IN ('AWS', 'AZURE', 'GCP', 'KUBERNETES', 'GITHUB')),
+  account_uid text COLLATE "C" NOT NULL,
   display_name text NOT NULL,
   external_id text NOT NULL,  -- AWS: made here and never changed; else empty
   version int NOT NULL DEFAULT 1,

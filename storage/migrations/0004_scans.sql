@@ -2,8 +2,8 @@
 
 -- Reference table: services whose resources belong to no region, whatever region a scanner was asked for.
 CREATE TABLE global_services (
-  provider text,
-  service text,
+  provider text COLLATE "C",
+  service text COLLATE "C",
   PRIMARY KEY (provider, service)
 );
 INSERT INTO global_services
@@ -25,8 +25,8 @@ CREATE TABLE scans (
   scan_time timestamptz NOT NULL,  -- when the scanner looked, as it says
   partial boolean NOT NULL DEFAULT false,
   extent text NOT NULL CHECK (extent IN ('REPORTED', 'WHOLE_ACCOUNT', 'LISTED')),
-  services text[] NOT NULL,
-  regions text[] NOT NULL,
+  services text[] COLLATE "C" NOT NULL,
+  regions text[] COLLATE "C" NOT NULL,
   pair_count int NOT NULL DEFAULT 0,
   pass_count int NOT NULL DEFAULT 0,
   fail_count int NOT NULL DEFAULT 0,
@@ -75,9 +75,9 @@ $$;
 CREATE TABLE checks (
   organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
   check_id uuid NOT NULL,
-  provider text NOT NULL,
-  check_key text NOT NULL,  -- such as s3_bucket_versioning
-  service text NOT NULL,
+  provider text COLLATE "C" NOT NULL,
+  check_key text COLLATE "C" NOT NULL,  -- such as s3_bucket_versioning
+  service text COLLATE "C" NOT NULL,
   title text NOT NULL DEFAULT '',
   description text NOT NULL DEFAULT '',
   risk text NOT NULL DEFAULT '',
@@ -101,12 +101,12 @@ CREATE TABLE resources (
   cloud_account_id uuid NOT NULL,
   -- SHA-256 of resource_uid and scope_region, each with its length before it, so of texts of any length.
   identity bytea NOT NULL,
-  resource_uid text NOT NULL,
-  scope_region text NOT NULL,  -- empty for a global service: then the region tells nothing apart
+  resource_uid text COLLATE "C" NOT NULL,
+  scope_region text COLLATE "C" NOT NULL,  -- empty for a global service: then the region tells nothing apart
   region text NOT NULL,        -- as the scanner first named it
   display_name text NOT NULL DEFAULT '',
   type text NOT NULL DEFAULT '',
-  service text NOT NULL DEFAULT '',
+  service text COLLATE "C" NOT NULL DEFAULT '',
   labels text[] NOT NULL DEFAULT '{}',
   metadata_json text NOT NULL DEFAULT '',
   content_hash bytea NOT NULL DEFAULT '',  -- SHA-256 of the five above; empty: known by its key alone
@@ -127,7 +127,7 @@ CREATE TABLE account_coverage (
   organization_id uuid NOT NULL,
   cloud_account_id uuid NOT NULL,
   check_id uuid NOT NULL,
-  scope_region text NOT NULL,
+  scope_region text COLLATE "C" NOT NULL,
   scan_id uuid NOT NULL,
   scan_time timestamptz NOT NULL,
   PRIMARY KEY (organization_id, cloud_account_id, check_id, scope_region),
@@ -175,28 +175,28 @@ CREATE UNLOGGED TABLE import_batches (
   first_record bigint NOT NULL,
   refused_count int NOT NULL,
   -- Results.
-  checks text[] NOT NULL,
-  services text[] NOT NULL,
-  resource_uids text[] NOT NULL,
-  regions text[] NOT NULL,
-  resource_names text[] NOT NULL,
+  checks text[] COLLATE "C" NOT NULL,
+  services text[] COLLATE "C" NOT NULL,
+  resource_uids text[] COLLATE "C" NOT NULL,
+  regions text[] COLLATE "C" NOT NULL,
+  resource_names text[] COLLATE "C" NOT NULL,
   statuses smallint[] NOT NULL,    -- Evaluation.Status
   severities smallint[] NOT NULL,  -- Finding.Severity
-  status_details text[] NOT NULL,
+  status_details text[] COLLATE "C" NOT NULL,
   muted boolean[] NOT NULL,
   -- Descriptions of checks.
-  check_keys text[] NOT NULL,
+  check_keys text[] COLLATE "C" NOT NULL,
   check_services text[] NOT NULL,
-  check_titles text[] NOT NULL,
-  check_descriptions text[] NOT NULL,
-  check_risks text[] NOT NULL,
-  check_remediations text[] NOT NULL,
+  check_titles text[] COLLATE "C" NOT NULL,
+  check_descriptions text[] COLLATE "C" NOT NULL,
+  check_risks text[] COLLATE "C" NOT NULL,
+  check_remediations text[] COLLATE "C" NOT NULL,
   check_reference_urls jsonb[] NOT NULL,
-  check_compliance text[] NOT NULL,
+  check_compliance text[] COLLATE "C" NOT NULL,
   -- Descriptions of resources.
-  described_uids text[] NOT NULL,
-  described_regions text[] NOT NULL,
-  described_names text[] NOT NULL,
+  described_uids text[] COLLATE "C" NOT NULL,
+  described_regions text[] COLLATE "C" NOT NULL,
+  described_names text[] COLLATE "C" NOT NULL,
   described_types text[] NOT NULL,
   described_services text[] NOT NULL,
   described_labels jsonb[] NOT NULL,

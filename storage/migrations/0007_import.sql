@@ -107,7 +107,8 @@ AS $$
       FROM now_known n
      WHERE NOT EXISTS (SELECT FROM checks c
                         WHERE c.organization_id = $1 AND c.provider = $3 AND c.check_key = n.check_key)
-  -- Another account's scan may have brought the check in the meantime.
+     ORDER BY check_key
+  -- Another account's scan may bring the check at the same time; the order keeps the two from a deadlock.
   ON CONFLICT (organization_id, provider, check_key) DO NOTHING
 $$;
 
@@ -117,7 +118,7 @@ CREATE FUNCTION import_resources(organization_id uuid, scan_id uuid, cloud_accou
 AS $$
   WITH reported AS MATERIALIZED (
     SELECT e.resource_uid, CASE WHEN g.service IS NULL THEN e.region ELSE '' END AS scope_region,
-           min(e.region COLLATE "C") AS region
+           min(e.region) AS region
       FROM (SELECT e.* FROM import_batches b,
                    unnest(b.resource_uids, b.regions, b.services) AS e (resource_uid, region, service)
              WHERE b.organization_id = $1 AND b.scan_id = $2
@@ -142,8 +143,8 @@ AS $$
            d.type, d.service, d.labels, d.metadata_json, d.content_hash
       FROM reported r
       LEFT JOIN description d ON d.resource_uid = r.resource_uid AND r.scope_region IN ('', d.region)
-     ORDER BY r.resource_uid COLLATE "C", r.scope_region COLLATE "C", length(d.metadata_json) DESC NULLS LAST,
-              d.display_name COLLATE "C", d.content_hash
+     ORDER BY r.resource_uid, r.scope_region, length(d.metadata_json) DESC NULLS LAST,
+              d.display_name, d.content_hash
   ), known AS MATERIALIZED (
     SELECT r.resource_id, r.resource_uid, r.scope_region, r.content_hash
       FROM resources r WHERE r.organization_id = $1 AND r.cloud_account_id = $3
@@ -200,7 +201,7 @@ BEGIN
   ), ranked AS (
     SELECT first_record, position,
            row_number() OVER (PARTITION BY check_id, resource_id
-                              ORDER BY resource_name COLLATE "C", status_detail COLLATE "C", first_record, position) - 1
+                              ORDER BY resource_name, status_detail, first_record, position) - 1
              AS ordinal
       FROM result JOIN repeated USING (check_id, resource_id)
   ), seen AS (

@@ -134,9 +134,10 @@ $$;
 -- Partitions belong to the owner of their parent.
 ALTER TABLE finding_events OWNER TO genie_system;
 ALTER TABLE finding_events_default OWNER TO genie_system;
-ALTER TABLE finding_events_default NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_events OWNER TO genie_system;
 ALTER TABLE audit_events_default OWNER TO genie_system;
+CALL allow_system('finding_events_default', 'SELECT, INSERT, DELETE');
+CALL allow_system('audit_events_default', 'SELECT, INSERT, DELETE');
 CALL make_system_function('make_partitions(regclass, int)');
 REVOKE ALL ON FUNCTION make_partitions(regclass, int) FROM genie_app;
 
@@ -147,7 +148,7 @@ CREATE FUNCTION sweep(row_limit int, OUT expired int, OUT abandoned int, OUT pur
   LANGUAGE plpgsql
 AS $$
 DECLARE
-  relation text;
+  collection text[];  -- a table and its id
   doomed uuid;
   removed bigint;
 BEGIN
@@ -171,12 +172,12 @@ BEGIN
    WHERE f.organization_id = due.organization_id AND f.finding_id = due.finding_id;
   GET DIAGNOSTICS expired = ROW_COUNT;
 
-  SELECT count(fail_scan(s.organization_id, s.scan_id, 'abandoned')) INTO abandoned
-    FROM (SELECT s.organization_id, s.scan_id
-            FROM scans s LEFT JOIN import_runs r USING (organization_id, scan_id)
-           WHERE s.state = 'RUNNING'
-             AND coalesce(r.lease_time, s.create_time) < now() - interval '10 minutes'
-           LIMIT row_limit FOR UPDATE OF s SKIP LOCKED) s;
+  WITH due AS MATERIALIZED (
+    SELECT s.organization_id, s.scan_id FROM scans s LEFT JOIN import_runs r USING (organization_id, scan_id)
+     WHERE s.state = 'RUNNING' AND coalesce(r.lease_time, s.create_time) < now() - interval '10 minutes'
+     LIMIT row_limit FOR UPDATE OF s SKIP LOCKED
+  )
+  SELECT count(*) INTO abandoned FROM (SELECT fail_scan(organization_id, scan_id, 'abandoned') FROM due OFFSET 0) failed;
 
   -- The data keys first, all of them, so that no credential can be opened from this moment on; then table by table.
   DELETE FROM organization_keys k USING organizations o
@@ -184,14 +185,13 @@ BEGIN
   SELECT o.organization_id INTO doomed
     FROM organizations o WHERE o.delete_time IS NOT NULL AND o.purge_time <= now() LIMIT 1;
   IF FOUND THEN
-    FOREACH relation IN ARRAY ARRAY['finding_events', 'findings', 'account_coverage', 'resources', 'scans', 'checks',
-                                    'audit_events'] LOOP
-      EXECUTE format('DELETE FROM %1$I WHERE (tableoid, ctid) IN
-                        (SELECT tableoid, ctid FROM %1$I WHERE organization_id = $1 LIMIT $2)', relation)
+    FOREACH collection SLICE 1 IN ARRAY ARRAY[['findings', 'finding_id'], ['resources', 'resource_id'],
+        ['scans', 'scan_id'], ['checks', 'check_id'], ['audit_events', 'audit_event_id']] LOOP
+      EXECUTE format('DELETE FROM %1$I WHERE organization_id = $1 AND %2$I IN
+                        (SELECT %2$I FROM %1$I WHERE organization_id = $1 LIMIT $2)', collection[1], collection[2])
         USING doomed, row_limit - purged_rows;
       GET DIAGNOSTICS removed = ROW_COUNT;
       purged_rows := purged_rows + removed;
-      EXIT WHEN purged_rows >= row_limit;
     END LOOP;
     IF purged_rows < row_limit THEN
       DELETE FROM organizations o WHERE o.organization_id = doomed;  -- what is left goes with it
