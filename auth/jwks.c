@@ -99,11 +99,11 @@ static bool absent_or_is(const json_t *jwk, const char *name, const char *value)
 // Whether `key_ops`, where it stands, lets the key verify.
 static bool may_verify(const json_t *jwk) {
         const json_t *operations = json_object_get(jwk, "key_ops");
-        size_t i;
-        json_t *operation;
-        json_array_foreach(
-                operations, i, operation) if (json_is_string(operation) &&
-                                              strcmp(json_string_value(operation), "verify") == 0) return true;
+        for (size_t i = 0; i < json_array_size(operations); i++) {
+                const char *operation = json_string_value(json_array_get(operations, i));
+                if (operation && strcmp(operation, "verify") == 0)
+                        return true;
+        }
         return !operations;
 }
 
@@ -131,11 +131,9 @@ static const struct jwk *find_named(const struct jwks *set, const char *kid) {
 }
 
 static bool add_keys(struct jwks *set, const json_t *keys, char **ret_error) {
-        size_t i;
-        json_t *jwk;
-        json_array_foreach(keys, i, jwk) {
+        for (size_t i = 0; i < json_array_size(keys); i++) {
                 struct jwk key;
-                if (!parse_key(jwk, &key))
+                if (!parse_key(json_array_get(keys, i), &key))
                         continue;
                 if (set->count == JWKS_KEYS_MAX || (key.named && find_named(set, key.kid))) {
                         EVP_PKEY_free(key.key);

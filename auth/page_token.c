@@ -36,7 +36,7 @@ bool page_token_seal(const struct vault *vault, const void *context, size_t cont
         int length;
         if (cursor_size > PAGE_CURSOR_MAX || context_size > PAGE_CONTEXT_MAX)
                 return false;
-        put_expiry(raw.bytes + TAG, (uint64_t)now + PAGE_TOKEN_DAYS * 86400);
+        put_expiry(raw.bytes + TAG, (uint64_t)now + (uint64_t)PAGE_TOKEN_DAYS * 86400);
         memcpy(raw.bytes + OVERHEAD, cursor, cursor_size);
         CLEANUP(drop_cipher_context) EVP_CIPHER_CTX *siv = EVP_CIPHER_CTX_new();
         if (!siv || EVP_EncryptInit_ex2(siv, vault->siv, vault->keys[vault->current].page, NULL, NULL) != 1 ||

@@ -85,7 +85,11 @@ bool token_keys_make(const char *private_key_file, const char *jwks_file, char *
         return false;
 }
 
-static int no_passphrase(char *, int, int, void *) { return -1; }
+// Else OpenSSL asks on the terminal for the passphrase of a locked key.
+static int no_passphrase(char *buffer, int size, int writing, void *context) {
+        (void)buffer, (void)size, (void)writing, (void)context;
+        return -1;
+}
 
 // The kid of the PEM's key; false where there is no EC P-256 key in it.
 static bool key_id(const char *pem, size_t size, char ret_kid[COORDINATE_TEXT]) {

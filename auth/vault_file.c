@@ -95,11 +95,12 @@ static const char *add_key(struct vault *vault, const json_t *json) {
 static const char *add_keys(struct vault *vault, const json_t *json) {
         const json_t *keys = json_object_get(json, "keys");
         const char *current = json_string_value(json_object_get(json, "current")), *problem = NULL;
-        size_t i;
-        json_t *key;
         if (!json_is_array(keys))
                 return "no JSON object with an array \"keys\"";
-        json_array_foreach(keys, i, key) if ((problem = add_key(vault, key))) return problem;
+        for (size_t i = 0; i < json_array_size(keys) && !problem; i++)
+                problem = add_key(vault, json_array_get(keys, i));
+        if (problem)
+                return problem;
         return current && has_id(vault, current, &vault->current) ? NULL : "\"current\" names none of the keys";
 }
 

@@ -1,6 +1,7 @@
 #include "storage/connection.h"
 
 #include "storage/lane.h"
+#include "storage/pipeline.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,7 +21,6 @@ enum { MAX_KEYWORDS = 80 };
 enum { STALLED_TIMEOUTS = 4 };
 #define STALLED_LEAST (15 * SECOND)
 
-static const char setting_name[] = SETTING_STATEMENT;
 static const char not_watched[] = "epoll does not take its socket";
 static const char role_check[] = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user";
 
@@ -125,7 +125,7 @@ static bool send_preparations(struct connection *connection) {
         PGconn *pg = connection->pg;
         if (PQsetnonblocking(pg, 1) != 0 || !PQenterPipelineMode(pg) ||
                 !PQsendQueryParams(pg, role_check, 0, NULL, NULL, NULL, NULL, /* resultFormat= */ 0) ||
-                !PQsendPrepare(pg, setting_name, lane->kind->setting, 0, NULL))
+                !PQsendPrepare(pg, SETTING_STATEMENT, lane->kind->setting, 0, NULL))
                 return false;
         for (const struct storage_statement *const *at = lane->storage->config.statements; at && *at; at++)
                 if ((*at)->lane == lane->number &&
@@ -171,7 +171,7 @@ static const char *preparation_name(const struct lane_state *lane, unsigned numb
         if (number == 0)
                 return "the role check";
         if (number == 1)
-                return setting_name;
+                return SETTING_STATEMENT;
         unsigned at = 2;
         for (const struct storage_statement *const *one = lane->storage->config.statements; one && *one; one++)
                 if ((*one)->lane == lane->number && at++ == number)
@@ -184,6 +184,9 @@ static bool take_preparation(struct connection *connection, const PGresult *resu
         ExecStatusType status = PQresultStatus(result);
         unsigned number = connection->prepared++;
         if (status == PGRES_PIPELINE_SYNC) {
+                if (connection->failures)
+                        storage_log(connection->lane->storage, "database connection restored",
+                                connection->lane->kind->name);
                 connection->failures = 0;
                 connection->timer = connection->lane->storage->now;
                 connection->tenant_known = false;
@@ -230,7 +233,7 @@ static bool take_results(struct connection *connection) {
                         PQclear(result);
                         return false;
                 } else
-                        lane_result(connection, result);
+                        pipeline_take(connection, result);
         }
         return true;
 }
@@ -339,5 +342,5 @@ void connection_end(struct connection *connection, const char *why) {
         set_state(connection, SESSION_DOWN);
         if (!storage->stopping)
                 storage_log(storage, was_ready ? "database connection lost" : "database connection failed", text);
-        lane_abandon(connection);
+        pipeline_abandon(connection);
 }

@@ -1,5 +1,5 @@
 // One connection of a lane: how it comes to stand, moves bytes, and goes. What is sent over it and what becomes of the
-// answers is the lane's business (lane.h). The storage thread alone.
+// answers is pipeline.h's business. The storage thread alone.
 #pragma once
 
 #include "storage/storage_private.h"

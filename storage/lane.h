@@ -1,11 +1,7 @@
-// A lane: the operations that wait, what goes out over which connection, and what becomes of the answers. The
-// storage thread alone.
+// A lane: the operations that wait, and the connections that they go out over. The storage thread alone.
 #pragma once
 
 #include "storage/storage_private.h"
-
-// The prepared statement of lane_kind.setting.
-#define SETTING_STATEMENT "genie_setting"
 
 // Makes the lane's queue and connections, all of them down. False with errno: no memory.
 bool lane_init(struct lane_state *lane, struct storage *storage, enum lane number) __attribute__((warn_unused_result));
@@ -29,7 +25,13 @@ void lane_clear_queue(struct lane_state *lane, enum storage_outcome outcome);
 // Ends all connections, cancelling what runs on them.
 void lane_close(struct lane_state *lane);
 
-// For connection.c.
+// A connection of the lane stands now, or does no longer.
 void lane_connection_changed(struct lane_state *lane, bool ready);
-void lane_result(struct connection *connection, PGresult *result); // takes the result
-void lane_abandon(struct connection *connection);                  // settles what the connection still owed
+
+// The next operation that is to be sent; NULL: none waits. One that cannot be sent now is put back, before the others.
+struct storage_operation *lane_take_next(struct lane_state *lane);
+void lane_put_back(struct lane_state *lane, struct storage_operation *operation);
+
+// Ends an operation; it is not touched afterwards.
+void lane_complete(
+        struct lane_state *lane, struct storage_operation *operation, enum storage_outcome outcome, PGresult *result);

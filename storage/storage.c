@@ -212,9 +212,12 @@ static bool set_up(struct storage *storage) {
                 epoll_ctl(storage->epoll, EPOLL_CTL_ADD, storage->event, &event) < 0)
                 return false;
         storage->now = storage_clock();
-        for (unsigned i = 0; i < LANE_COUNT; i++)
+        for (unsigned i = 0; i < LANE_COUNT; i++) {
+                if (!storage->config.connections[i])
+                        storage->config.queue_limit[i] = 0;
                 if (!lane_init(&storage->lanes[i], storage, (enum lane)i))
                         return false;
+        }
         int error = start_thread(storage);
         errno = error;
         return !error;

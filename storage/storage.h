@@ -66,7 +66,7 @@ struct storage_operation {
 struct storage_config {
         const char *url;                  // a libpq connection string or URI
         const char *role;                 // SET ROLE at connect; NULL: the login role
-        unsigned connections[LANE_COUNT]; // 0: the lane is not used
+        unsigned connections[LANE_COUNT]; // 0: the lane takes nothing
         unsigned queue_limit[LANE_COUNT]; // operations that wait or are under way
         unsigned timeout_ms[LANE_COUNT];  // statement timeouts
         // How long a lane may be without any connection before its operations get STORAGE_DOWN: those that wait then,
@@ -112,5 +112,5 @@ void storage_cancel(struct storage *storage, struct storage_operation *operation
 struct storage_stats storage_stats(const struct storage *storage);
 
 // Ends the thread and frees the storage: what is queued gets STORAGE_CANCELLED, what is under way is waited for at most
-// timeout_ms. Not from `done`. NULL is allowed.
+// timeout_ms. Not from `done`, and no other thread uses the storage any more. NULL is allowed.
 void storage_stop(struct storage *storage, unsigned timeout_ms);

@@ -15,6 +15,9 @@ enum {
         ERROR_TEXT = 1024,
 };
 
+// The prepared statement of lane_kind.setting.
+#define SETTING_STATEMENT "genie_setting"
+
 #define MILLISECOND INT64_C(1000000)
 #define SECOND (1000 * MILLISECOND)
 

@@ -61,14 +61,15 @@ static const char lanes_schema[] =
         "DEFERRED);"
         "GRANT SELECT, INSERT ON numbers, late_checks TO ";
 
-// What the storages log, the last line of each event; read under `mutex`.
+// What the storages have logged in this test.
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static char logged[4096];
 
 static void keep_log(const char *event, const char *detail) {
         pthread_mutex_lock(&mutex);
-        snprintf(logged, sizeof logged, "%s: %s", event, detail);
+        size_t used = strlen(logged);
+        snprintf(logged + used, sizeof logged - used, "%s: %s\n", event, detail);
         pthread_mutex_unlock(&mutex);
 }
 
@@ -214,8 +215,16 @@ static inline void wait_for_number(const char *sql, long number) {
 // Waits until so many statements stand before a gate.
 static inline void wait_at_gate(long count) { wait_for_number("SELECT count(*) FROM " AT_GATES, count); }
 
+static inline bool has_logged(const char *words) {
+        pthread_mutex_lock(&mutex);
+        bool found = strstr(logged, words);
+        pthread_mutex_unlock(&mutex);
+        return found;
+}
+
 static inline int lanes_clean(void **state) {
         (void)state;
+        logged[0] = '\0';
         database_do(database.admin, "TRUNCATE numbers, late_checks; SELECT pg_advisory_unlock_all()");
         return 0;
 }

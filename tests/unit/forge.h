@@ -103,15 +103,16 @@ static inline void forge_member(const EVP_PKEY *key, const char *name, int size,
 static inline const char *forge_jwk(const EVP_PKEY *key, const char *more) {
         static char texts[8][2048];
         static unsigned next;
-        char *text = texts[next++ % 8], a[1400], b[64];
+        char *text = texts[next++ % 8], a[1400], b[128];
         bool rsa = EVP_PKEY_is_a(key, "RSA");
-        forge_member(key, rsa ? OSSL_PKEY_PARAM_RSA_N : OSSL_PKEY_PARAM_EC_PUB_X, rsa ? 0 : 32, a);
-        forge_member(key, rsa ? OSSL_PKEY_PARAM_RSA_E : OSSL_PKEY_PARAM_EC_PUB_Y, rsa ? 0 : 32, b);
+        int bits = EVP_PKEY_get_bits(key), coordinate = rsa ? 0 : bits / 8;
+        forge_member(key, rsa ? OSSL_PKEY_PARAM_RSA_N : OSSL_PKEY_PARAM_EC_PUB_X, coordinate, a);
+        forge_member(key, rsa ? OSSL_PKEY_PARAM_RSA_E : OSSL_PKEY_PARAM_EC_PUB_Y, coordinate, b);
         if (rsa)
                 snprintf(text, sizeof texts[0], "{\"kty\":\"RSA\",\"n\":\"%s\",\"e\":\"%s\"%s}", a, b, more);
         else
-                snprintf(text, sizeof texts[0], "{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"%s\",\"y\":\"%s\"%s}", a, b,
-                        more);
+                snprintf(text, sizeof texts[0], "{\"kty\":\"EC\",\"crv\":\"P-%d\",\"x\":\"%s\",\"y\":\"%s\"%s}", bits,
+                        a, b, more);
         return text;
 }
 

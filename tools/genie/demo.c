@@ -2,14 +2,13 @@
 //
 // Every request has a fixed request id, so that a second run finds what the first one made and makes nothing.
 #include "auth/token.h"
+#include "devopsgenie/v1/api_key_service.pb-c.h"
+#include "devopsgenie/v1/cloud_account_service.pb-c.h"
+#include "devopsgenie/v1/organization_service.pb-c.h"
 #include "tools/genie/commands.h"
 #include "tools/genie/memory.h"
 #include "tools/genie/request_id.h"
 #include "tools/genie/session.h"
-
-#include "devopsgenie/v1/api_key_service.pb-c.h"
-#include "devopsgenie/v1/cloud_account_service.pb-c.h"
-#include "devopsgenie/v1/organization_service.pb-c.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -110,9 +109,9 @@ static bool make_key(const struct options *options, const char *owner) {
         request.parent = unconst(DEMO_NAME);
         request.api_key = &key;
         request.request_id = request_id;
-        Devopsgenie__V1__ApiKey *made =
-                (Devopsgenie__V1__ApiKey *)call_as(options, owner, "/devopsgenie.v1.ApiKeyService/CreateApiKey",
-                        &request.base, &devopsgenie__v1__api_key__descriptor, &exists);
+        Devopsgenie__V1__ApiKey *made = (Devopsgenie__V1__ApiKey *)call_as(options, owner,
+                "/devopsgenie.v1.ApiKeyService/CreateApiKey", &request.base, &devopsgenie__v1__api_key__descriptor,
+                &exists);
         if (!made)
                 return false;
         printf("GENIE_ORGANIZATION=" DEMO_SLUG "\n");
@@ -134,6 +133,7 @@ int command_demo(const struct options *options) {
         AUTO_TEXT owner = sign(options, "demo-owner", email, NULL);
         if (!admin || !owner)
                 return EXIT_FAILED;
-        bool made = make_organization(options, admin, email) && make_account(options, owner) && make_key(options, owner);
+        bool made = make_organization(options, admin, email) && make_account(options, owner) &&
+                    make_key(options, owner);
         return made ? EXIT_OK : EXIT_FAILED;
 }

@@ -1,11 +1,10 @@
 // genie findings: the findings as a table for people, or as JSON lines for programs.
+#include "devopsgenie/v1/finding_service.pb-c.h"
 #include "tools/genie/commands.h"
 #include "tools/genie/json.h"
 #include "tools/genie/memory.h"
 #include "tools/genie/session.h"
 #include "tools/genie/terminal.h"
-
-#include "devopsgenie/v1/finding_service.pb-c.h"
 
 #include <limits.h>
 #include <stdlib.h>

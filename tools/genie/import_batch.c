@@ -58,7 +58,8 @@ static void pack_refusal(struct piece *piece, const struct ocsf_record *refused,
         piece->refused = 1;
 }
 
-static void pack_evaluations(struct piece *piece, struct ocsf_record *record, int64_t position, struct seen *described) {
+static void pack_evaluations(
+        struct piece *piece, struct ocsf_record *record, int64_t position, struct seen *described) {
         Devopsgenie__V1__Evaluation *first = &record->evaluations[0];
 
         if (seen_add(described, 'c', first->check, "")) {

@@ -1,8 +1,7 @@
 #include "tools/genie/json.h"
 
-#include "tools/genie/memory.h"
-
 #include "google/protobuf/timestamp.pb-c.h"
+#include "tools/genie/memory.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -10,6 +10,8 @@
 
 enum { CHUNK_SIZE = 64 << 10, RUN_ID_MAX = 100 };
 
+static const char gap[] = "something is missing between two records";
+
 struct run {
         char id[RUN_ID_MAX + 1];
         int64_t time_us;
@@ -117,7 +119,7 @@ static void place(struct ocsf_reader *reader, bool in_array) {
 
         if (reader->n_runs > 0 && same_run(reader, record)) {
                 if (reader->cut_before)
-                        reader->runs[reader->n_runs - 1].cut = "something is missing between two records";
+                        reader->runs[reader->n_runs - 1].cut = gap;
         } else if (was_run(reader, record->run)) {
                 ocsf_record_refuse(record, "RUN_MIXED", "it is of a run that another run in this file ended");
         } else if (reader->n_runs == OCSF_RUNS_MAX) {
@@ -129,7 +131,7 @@ static void place(struct ocsf_reader *reader, bool in_array) {
                 reader->begins_array = reader->cut_before = reader->refused = false;
 }
 
-const struct ocsf_item *ocsf_reader_next(struct ocsf_reader *reader) {
+struct ocsf_item *ocsf_reader_next(struct ocsf_reader *reader) {
         struct ocsf_item *item = &reader->item;
         struct ocsf_frame frame;
 
@@ -161,6 +163,8 @@ const char *ocsf_reader_cut(const struct ocsf_reader *reader) {
                 return "its gzip data is cut or damaged";
         if (missing)
                 return missing;
+        if (reader->cut_before)
+                return gap;
         return reader->n_runs > 0 ? reader->runs[reader->n_runs - 1].cut : NULL;
 }
 

@@ -34,7 +34,7 @@ struct ocsf_reader *ocsf_reader_new(FILE *file);
 void ocsf_reader_free(struct ocsf_reader *reader);
 
 // The next record, valid until the next call; NULL at the end.
-const struct ocsf_item *ocsf_reader_next(struct ocsf_reader *reader);
+struct ocsf_item *ocsf_reader_next(struct ocsf_reader *reader);
 
 // After the end: why the last run is not whole, for people ("it ends inside a record"); NULL: it is.
 const char *ocsf_reader_cut(const struct ocsf_reader *reader);

@@ -258,8 +258,7 @@ void ocsf_record_parse(struct ocsf_record *ret_record, const char *data, size_t 
                 ocsf_record_refuse(ret_record, "NOT_AN_OBJECT", "a record must be a JSON object");
         } else if (class_uid != CLASS_DETECTION_FINDING) {
                 ocsf_record_refuse(ret_record, "CLASS_UNSUPPORTED",
-                        "class_uid is %" PRId64 ", not 2004 (Detection Finding)",
-                        class_uid);
+                        "class_uid is %" PRId64 ", not 2004 (Detection Finding)", class_uid);
         } else {
                 read_evaluations(ret_record);
                 read_scan(ret_record);

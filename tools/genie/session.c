@@ -87,7 +87,8 @@ struct client *session_open(const struct options *options) {
         if (!value)
                 value = options->values[OPTION_TOKEN];
         if (!value) {
-                print_failure("no credential: set GENIE_API_KEY or GENIE_TOKEN, or give --api-key @FILE or --token @FILE");
+                print_failure(
+                        "no credential: set GENIE_API_KEY or GENIE_TOKEN, or give --api-key @FILE or --token @FILE");
                 return NULL;
         }
         if (!read_credential(value, credential))

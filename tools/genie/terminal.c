@@ -34,8 +34,8 @@ static size_t next_glyph(const char *text, struct glyph *ret_glyph) {
         }
         int columns = wcwidth(c);
         if (columns < 0 || misleads(c)) {
-                ret_glyph->columns = (unsigned)snprintf(ret_glyph->text, sizeof ret_glyph->text,
-                        c < 0x80 ? "\\x%02x" : "\\u{%04x}", (unsigned)c);
+                ret_glyph->columns = (unsigned)snprintf(
+                        ret_glyph->text, sizeof ret_glyph->text, c < 0x80 ? "\\x%02x" : "\\u{%04x}", (unsigned)c);
         } else {
                 memcpy(ret_glyph->text, text, size);
                 ret_glyph->text[size] = '\0';

@@ -1,0 +1,8 @@
+-- GetApiKey: one key, without its secret.
+-- unset: secret
+SELECT 'organizations/' || :organization_slug || '/apiKeys/' || api_key_id AS name, api_key_id AS uid,
+       display_name, role, key_prefix, expire_time, revoke_time,
+       last_use_date::timestamp AT TIME ZONE 'UTC' AS last_use_time, creator, create_time, update_time,
+       version::text AS etag
+  FROM api_keys
+ WHERE organization_id = :organization_id AND api_key_id = :api_key_id;

