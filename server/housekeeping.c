@@ -7,7 +7,7 @@
 #include <time.h>
 
 static const int64_t SECOND = 1000000000;
-enum { SWEEP_SECONDS = 10, TOUCH_SECONDS = 5 };
+enum { SWEEP_ROWS = 1000, SWEEP_SECONDS = 10, TOUCH_SECONDS = 5 };
 
 static int64_t monotonic_ns(void) {
         struct timespec now;
@@ -25,7 +25,7 @@ static void done(struct storage_operation *operation, enum storage_outcome outco
 
 static void start(struct housekeeping *housekeeping, struct chore *chore) {
         chore->operation.statement = binding_statement(chore->binding);
-        chore->operation.parameters = &chore->parameter;
+        chore->operation.parameters = chore->parameters;
         chore->operation.organization_id = "";
         chore->operation.caller = "system";
         chore->operation.method = "";
@@ -50,6 +50,8 @@ void housekeeping_init(struct housekeeping *housekeeping, struct storage *storag
         housekeeping->storage = storage;
         housekeeping->identity = identity;
         housekeeping->sweep.binding = statements->internals[INTERNAL_SWEEP];
+        memcpy(housekeeping->row_limit, (unsigned char[]){0, 0, SWEEP_ROWS >> 8, SWEEP_ROWS & 0xff}, 4);
+        housekeeping->sweep.parameters[0] = (struct storage_value){(const char *)housekeeping->row_limit, 4};
         housekeeping->touch.binding = statements->internals[INTERNAL_TOUCH_API_KEYS];
 }
 
@@ -57,10 +59,11 @@ void housekeeping_tick(struct housekeeping *housekeeping) {
         if (is_due(&housekeeping->sweep, SWEEP_SECONDS))
                 start(housekeeping, &housekeeping->sweep);
         struct chore *touch = &housekeeping->touch;
-        if (is_due(touch, TOUCH_SECONDS) && identity_take_used_keys(housekeeping->identity, housekeeping->used_keys,
-                                                    sizeof housekeeping->used_keys)) {
-                touch->parameter = (struct storage_value){
-                        housekeeping->used_keys, (int)strlen(housekeeping->used_keys)};
+        if (is_due(touch, TOUCH_SECONDS) && identity_take_used_keys(housekeeping->identity, housekeeping->organizations,
+                                                    housekeeping->keys, USED_KEYS_TEXT)) {
+                touch->parameters[0] = (struct storage_value){
+                        housekeeping->organizations, (int)strlen(housekeeping->organizations)};
+                touch->parameters[1] = (struct storage_value){housekeeping->keys, (int)strlen(housekeeping->keys)};
                 start(housekeeping, touch);
         }
         log_flush();

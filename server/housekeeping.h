@@ -14,7 +14,7 @@ enum { USED_KEYS_TEXT = 4096 };
 
 struct chore {
         struct storage_operation operation; // first
-        struct storage_value parameter;
+        struct storage_value parameters[2];
         atomic_bool under_way;
         int64_t next; // CLOCK_MONOTONIC nanoseconds
         const struct binding *binding;
@@ -24,7 +24,8 @@ struct housekeeping {
         struct storage *storage;
         struct identity *identity;
         struct chore sweep, touch;
-        char used_keys[USED_KEYS_TEXT];
+        char organizations[USED_KEYS_TEXT], keys[USED_KEYS_TEXT];
+        unsigned char row_limit[4];
 };
 
 void housekeeping_init(struct housekeeping *housekeeping, struct storage *storage, struct identity *identity,

@@ -29,7 +29,9 @@ struct identity {
         pthread_mutex_t lock;
         unsigned generation; // what was looked up before the last change of access does not count
         struct entry entries[SETS][WAYS];
-        char used_keys[USED_KEYS][UUID_TEXT + 1];
+        struct {
+                char organization[UUID_TEXT + 1], key[UUID_TEXT + 1];
+        } used[USED_KEYS];
         unsigned used_count;
 };
 
@@ -98,7 +100,8 @@ static void note_use(struct identity *identity, struct entry *entry, const char 
         if (!key_id || entry->used_day == today || identity->used_count == USED_KEYS)
                 return;
         entry->used_day = today;
-        snprintf(identity->used_keys[identity->used_count++], UUID_TEXT + 1, "%s", key_id);
+        memcpy(identity->used[identity->used_count].organization, entry->principal.organization_id, UUID_TEXT + 1);
+        memcpy(identity->used[identity->used_count++].key, key_id, UUID_TEXT + 1);
 }
 
 static void remember(struct identity *identity, const struct look_up *look_up, const struct principal *principal,
@@ -120,19 +123,18 @@ void identity_forget(struct identity *identity) {
         pthread_mutex_unlock(&identity->lock);
 }
 
-bool identity_take_used_keys(struct identity *identity, char *ret_array, size_t size) {
+bool identity_take_used_keys(struct identity *identity, char *ret_organizations, char *ret_keys, size_t size) {
         pthread_mutex_lock(&identity->lock);
         size_t used = 0;
-        while (identity->used_count && used + UUID_TEXT + 3 < size) {
-                ret_array[used] = used ? ',' : '{';
-                memcpy(ret_array + used + 1, identity->used_keys[--identity->used_count], UUID_TEXT);
-                used += UUID_TEXT + 1;
+        for (; identity->used_count && used + UUID_TEXT + 3 < size; used += UUID_TEXT + 1) {
+                unsigned last = --identity->used_count;
+                ret_organizations[used] = ret_keys[used] = used ? ',' : '{';
+                memcpy(ret_organizations + used + 1, identity->used[last].organization, UUID_TEXT);
+                memcpy(ret_keys + used + 1, identity->used[last].key, UUID_TEXT);
         }
         pthread_mutex_unlock(&identity->lock);
-        if (used) {
-                ret_array[used] = '}';
-                ret_array[used + 1] = 0;
-        }
+        if (used)
+                memcpy(ret_organizations + used, "}", 2), memcpy(ret_keys + used, "}", 2);
         return used > 0;
 }
 

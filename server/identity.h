@@ -27,6 +27,6 @@ enum identity_status identity_locate(struct identity *identity, struct call *cal
 // Forgets every look-up: access has changed.
 void identity_forget(struct identity *identity);
 
-// The API keys used since the last time whose day of last use is not written yet, as UUID texts joined by commas in
-// braces, a PostgreSQL array; false where there is none.
-bool identity_take_used_keys(struct identity *identity, char *ret_array, size_t size);
+// The API keys used since the last time whose day of last use is not written yet: their organizations and their ids as
+// two PostgreSQL arrays of UUIDs in text form, each of at most `size` bytes. False where there is none.
+bool identity_take_used_keys(struct identity *identity, char *ret_organizations, char *ret_keys, size_t size);

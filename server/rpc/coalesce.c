@@ -73,7 +73,7 @@ static void send_waiting(struct socket *socket_) {
                         MSG_NOSIGNAL | MSG_DONTWAIT);
                 if (sent >= 0)
                         socket_->start += (size_t)sent;
-                else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+                else if (errno == EAGAIN) {
                         watch(socket_);
                         return;
                 } else if (errno != EINTR)

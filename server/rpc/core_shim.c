@@ -22,10 +22,10 @@ static void core_says(gpr_log_func_args *args) {
 }
 #endif
 
-// Debian builds Abseil with deadlock detection in every mutex, which costs 8 % of the rate of small calls. There is no C
-// name for turning it off; where the library has another one, this is NULL and nothing is lost but speed.
-extern void set_deadlock_detection(int mode) __attribute__((weak)) __asm__(
-        "_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE");
+// Debian builds Abseil with deadlock detection in every mutex, which costs 8 % of the rate of small calls. There is no
+// C name for turning it off; where the library has another one, this is NULL and nothing is lost but speed.
+extern void set_deadlock_detection(int mode) __asm__(
+        "_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE") __attribute__((weak));
 
 void rpc_init(void) {
         if (set_deadlock_detection)

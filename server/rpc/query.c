@@ -280,7 +280,9 @@ static bool seal_page(struct core_call *call, const PGresult *result, ProtobufCM
                 !page_token_seal(
                         call->call.server->config.vault, context, context_size, cursor, size, time(NULL), token))
                 return call_fail(&call->call, "no page token");
-        *(char **)member(response, "next_page_token") = token;
+        char **place = member(response, "next_page_token");
+        if (place)
+                *place = token;
         return true;
 }
 

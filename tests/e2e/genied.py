@@ -65,6 +65,7 @@ class Genied:
 
     def __init__(self, folder, *options):
         self.folder, self.options, self.process = Path(folder), options, None
+        self.endpoint = f"127.0.0.1:{free_port()}"
         self.database = Database()
         self.log = self.folder / "genied.log"
         self.ca_file = self.folder / "ca.pem"
@@ -76,7 +77,7 @@ class Genied:
         run(GENIED, "migrate", env=self.environment)
 
     def start(self):
-        self.endpoint = f"127.0.0.1:{free_port()}"
+        """Also after stop() and kill(): it comes back under the same endpoint, with what it kept."""
         with open(self.log, "ab") as log:
             begin = log.tell()
             self.process = subprocess.Popen(

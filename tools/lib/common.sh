@@ -70,7 +70,7 @@ build() {
 	(
 		flock 8
 		{ [ -e "$dir/build.ninja" ] && [ $# -eq 0 ]; } ||
-			cmake --preset "$preset" -B "$dir" -DPython3_EXECUTABLE=/usr/bin/python3 "$@" >"$log" 2>&1 &&
+			cmake --preset "$preset" -B "$dir" "$@" >"$log" 2>&1 &&
 			cmake --build "$dir" --parallel "$(nproc)" >>"$log" 2>&1
 	) 8>"$dir/lock" || {
 		grep -E -m20 'error|Error|No space left' "$log" >&2 || tail -20 "$log" >&2

@@ -13,9 +13,13 @@ static_clang_tidy() {
 		grep . && return 1 || return 0
 }
 
+# Left out: what cppcheck 2.10 gets wrong in C that gcc and clang's analyser check as well (initialisers with members of
+# members, pointers to locals that are gone before the function is, arrays between a linker's symbols), and a NULL that
+# POSIX makes a pointer.
 static_cppcheck() {
 	cppcheck --enable=warning,performance,portability --error-exitcode=1 --inline-suppr --quiet -j 2 --std=c11 \
-		-I . auth server storage tests tools
+		--suppress=uninitvar --suppress=legacyUninitvar --suppress=autoVariables --suppress=comparePointers \
+		--suppress=varFuncNullUB -I . auth server storage tests tools
 }
 
 static_buf_lint() { buf lint proto; }
