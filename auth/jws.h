@@ -21,7 +21,8 @@ struct jws {
         unsigned char signature[JWS_SIGNATURE_MAX];
 };
 
-// Takes a token apart. TOKEN_MALFORMED, or TOKEN_ALGORITHM where the header names no algorithm of ours.
+// Takes a token of at most JWS_MAX bytes apart. TOKEN_MALFORMED, or TOKEN_ALGORITHM where the header names no algorithm
+// of ours.
 enum token_status jws_parse(const char *token, size_t size, struct jws *ret_jws);
 
 // TOKEN_OK, TOKEN_SIGNATURE or TOKEN_FAILURE. The key must be for the token's algorithm, as jwks_find makes sure.

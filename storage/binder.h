@@ -16,9 +16,12 @@
 // Result columns fill the response's field of the same name, `a.b` for nested ones; for a List, one row per
 // element of the response's repeated message field. Some columns are the runtime's:
 //   `refusal`    text: not NULL refuses the call for a reason of the refusal table; `refusal_*` text columns are its
-//   metadata `after_*`    the sort key of a List's row; the cursor of the next page is the last row's
+//   metadata
+//   `after_*`    the sort key of a List's row; the cursor of the next page is the last row's. Each is a parameter of
+//   the same type, too; a List without them, or without `page_limit`, is an error
 // A column that has no field, a field that no column fills (where the file does not say `-- unset: a, b`), a type
-// that does not convert, and a parameter that is not found are errors that name file, column and field.
+// that does not convert, and a parameter that is not found are errors that name file, column and field. A response is a
+// List where it has one repeated message field and next_page_token, which the runtime fills.
 //
 // Conversions (binary formats both ways):
 //   string ↔ text, varchar, name; string ↔ uuid (36 characters; a malformed one is INVALID_ARGUMENT at run time);
@@ -27,8 +30,9 @@
 //   NULL and '' ↔ 0) or int2, int4 (its number); Timestamp ↔ timestamptz (microseconds; infinity is an error);
 //   Duration ↔ interval (microseconds, no months); FieldMask → text[]; repeated scalars, strings and enums ↔ arrays;
 //   map<string,string> ↔ jsonb object of strings (json ← hstore is not needed); wrapper-less `optional`: NULL ↔ absent.
-// NULL into a plain proto3 scalar leaves its default; an unset message field or oneof member is SQL NULL; a
-// nested message exists in the response when any of its columns is not NULL.
+// NULL into a plain proto3 scalar leaves its default; an unset message field or oneof member is SQL NULL, and so is an
+// empty string where the parameter is uuid or jsonb; a nested message exists in the response when any of its columns is
+// not NULL. The enum value 0 becomes '', as an empty string does.
 #pragma once
 
 #include "storage/arena.h"
@@ -87,18 +91,22 @@ bool binding_describe(struct binding *binding, PGconn *connection, char **ret_er
 const struct storage_statement *binding_statement(const struct binding *binding);
 void binding_free(struct binding *binding);
 
-// Fills *ret_parameters (in the arena) from the request.
+// Fills *ret_parameters (in the arena) from the request. Strings, bytes and the cursor are not copied: request and
+// values must live as long as the parameters. *ret_field is a path such as `evaluations[3].status`; for an id in a
+// resource name it is `name`.
 enum binding_status binding_parameters(const struct binding *binding, const ProtobufCMessage *request,
         const struct binding_values *values, struct arena *arena, const struct storage_value **ret_parameters,
         const char **ret_field, const char **ret_reason);
 
-// Where the first row refuses the call: its reason, else NULL; `refusal_*` columns as name, value pairs.
+// Where the first row refuses the call: its reason, else NULL; `refusal_*` columns that are not NULL as pairs of name
+// (without `refusal_`) and value. Both are the binding's and the result's.
 const char *binding_refusal(const struct binding *binding, const PGresult *result);
 unsigned binding_refusal_metadata(const struct binding *binding, const PGresult *result, unsigned max,
         const char **ret_names, const char **ret_values);
 
-// Fills the response from the rows: the first row into the message itself, or, for a List, at most `page_size`
-// rows into its repeated field.
+// Fills the response from the rows: the first row into the message itself (no row is BINDING_BROKEN), or, for a List,
+// at most `page_size` rows into its repeated field. Strings and bytes stay where they are in the result, which must not
+// be cleared before the response is packed.
 enum binding_status binding_response(const struct binding *binding, const PGresult *result, long page_size,
         struct arena *arena, ProtobufCMessage *response);
 

@@ -71,7 +71,7 @@ bool field_is_map(const ProtobufCFieldDescriptor *field);
 bool field_is_timestamp(const ProtobufCFieldDescriptor *field);
 bool field_is_duration(const ProtobufCFieldDescriptor *field);
 
-// One row, list or element of the field: what it has in C. 0 for what does not convert.
+// The size of one element of a repeated field in C.
 size_t field_element_size(const ProtobufCFieldDescriptor *field);
 
 // How the field's value, or one element of a repeated field, converts to and from the type; false where it does not, or
@@ -84,6 +84,9 @@ bool convert_find_write(const ProtobufCFieldDescriptor *field, const struct pg_t
 // Reads an array into a repeated field: its count and its elements. One dimension, no NULL.
 enum binding_status read_array(const struct conversion *conversion, size_t *ret_count, void **ret_elements, char *data,
         size_t size, struct arena *arena);
+
+// A text or bytes need no writing: ret_value points to them. False for other conversions, and for what is too long.
+bool convert_in_place(const struct conversion *conversion, const void *member, struct storage_value *ret_value);
 
 // --- The formats, for both directions ---
 

@@ -3,6 +3,7 @@
 
 #include <google/protobuf/duration.pb-c.h>
 #include <google/protobuf/timestamp.pb-c.h>
+#include <limits.h>
 #include <stdio.h>
 
 #define MEMBER(type) (*(type const *)member)
@@ -15,6 +16,19 @@ static enum binding_status refuse(struct output *output, const char *reason) {
 enum binding_status write_text(const struct conversion *, const void *member, struct output *output) {
         put(output, MEMBER(char *), strlen(MEMBER(char *)));
         return BINDING_OK;
+}
+
+bool convert_in_place(const struct conversion *conversion, const void *member, struct storage_value *ret_value) {
+        if (conversion->write != write_text && conversion->write != write_bytes)
+                return false;
+        bool is_text = conversion->write == write_text;
+        const char *data = is_text ? MEMBER(char *) : (const char *)MEMBER(ProtobufCBinaryData).data;
+        size_t size = is_text ? strlen(data) : MEMBER(ProtobufCBinaryData).len;
+        if (size > INT_MAX)
+                return false;
+        // Without data it would be SQL NULL.
+        *ret_value = (struct storage_value){.data = data ? data : "", .length = (int)size};
+        return true;
 }
 
 // An empty string is a string that is not set.

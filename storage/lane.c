@@ -3,7 +3,6 @@
 #include "storage/connection.h"
 #include "storage/pipeline.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +181,7 @@ void lane_connection_changed(struct lane_state *lane, bool ready) {
         struct storage *storage = lane->storage;
         unsigned now = ready ? atomic_fetch_add(&lane->connected, 1) + 1 : atomic_fetch_sub(&lane->connected, 1) - 1;
         lane->down_since = now ? 0 : storage->now;
+        storage_sweep_by(storage, storage->now); // what waits is looked at with other eyes
         pthread_mutex_lock(&storage->mutex);
         pthread_cond_broadcast(&storage->changed);
         pthread_mutex_unlock(&storage->mutex);

@@ -33,6 +33,7 @@ static bool send_statement(struct connection *connection, const struct storage_o
 static bool send_sync(struct connection *connection, struct storage_operation *operation, bool sets_tenant) {
         if (!connection->batches++)
                 connection->timer = connection->lane->storage->now;
+        connection->cancel_again = 0;
         connection->tenant_changes += sets_tenant;
         expect(connection, &(struct expected){.operation = operation, .what = EXPECT_SYNC, .sets_tenant = sets_tenant});
         return PQpipelineSync(connection->pg);

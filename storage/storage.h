@@ -90,7 +90,7 @@ struct storage_stats {
 
 // Starts the thread and the connections. Returns NULL with errno when a thread or descriptor cannot be had, EINVAL
 // when the URL or a statement cannot be worked with (the log says which); a database that is away is not an error
-// here: the storage goes on trying. The statements outlive the storage; the rest of `config` may go.
+// here: the storage goes on trying. The statements and their list outlive the storage; the rest of `config` may go.
 struct storage *storage_start(const struct storage_config *config);
 
 // Whether every lane has a connection now.

@@ -127,20 +127,35 @@ static const char *caller_kind(const struct principal *principal) {
         return kinds[principal->kind];
 }
 
+static void *member(const ProtobufCMessage *message, const char *name) {
+        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(
+                message->descriptor, name);
+        return field ? (void *)((uintptr_t)message + field->offset) : NULL;
+}
+
+// CreateOrganization: its tenant is the organization that it makes, with the slug that the request chooses (AIP-133).
+static bool makes_tenant(const struct core_call *call) {
+        return call->call.method->kind == METHOD_CREATE && !call->call.method->name.field;
+}
+
 // The tenant is the organization that the request names; for an API key without one, its own; for a new organization,
 // itself.
 static const char *tenant(const struct core_call *call) {
-        const struct method *method = call->call.method;
-        if (method->kind == METHOD_CREATE && !method->name.field)
-                return call->call.new_id;
-        return call->call.principal.organization_id;
+        return makes_tenant(call) ? call->call.new_id : call->call.principal.organization_id;
+}
+
+static const char *slug(const struct core_call *call) {
+        char *const *chosen = makes_tenant(call) ? member(call->call.request, "organization_id") : NULL;
+        return chosen                    ? *chosen
+               : call->call.organization ? call->call.organization
+                                         : call->call.principal.organization_slug;
 }
 
 static struct binding_values values_of(const struct core_call *call) {
         const struct principal *principal = &call->call.principal;
         return (struct binding_values){
                 .organization_id = tenant(call),
-                .organization_slug = call->call.organization ? call->call.organization : principal->organization_slug,
+                .organization_slug = slug(call),
                 .name_values = call->call.name_values,
                 .caller_id = principal->caller,
                 .caller_subject = principal->subject,
@@ -208,12 +223,6 @@ static void ended(struct core_call *call) {
 }
 
 // --- A method's own statement ---
-
-static void *member(const ProtobufCMessage *message, const char *name) {
-        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(
-                message->descriptor, name);
-        return field ? (void *)((uintptr_t)message + field->offset) : NULL;
-}
 
 // What a page token is bound to: tenant, caller, method and all arguments but the page's own (AIP-158).
 static size_t page_context(struct core_call *call, unsigned char ret_context[CONTEXT_MAX]) {

@@ -8,27 +8,25 @@ import grpc
 
 def pages(method, request, **fields):
     """Every page of a List, from the first to the last, with these fields set in each request."""
-    token = ""
+    asked = type(request)()
+    asked.CopyFrom(request)
+    asked.MergeFrom(type(request)(**fields))
     while True:
-        answer = method(type(request).FromString(request.SerializeToString() + _with(request, token, fields)))
+        answer = method(asked)
         yield answer
-        token = answer.next_page_token
-        if not token:
+        asked.page_token = answer.next_page_token
+        if not asked.page_token:
             return
 
 
-def _with(request, token, fields):
-    return type(request)(page_token=token, **fields).SerializeToString()
+def elements(page):
+    """What a List's response lists: the first of its fields."""
+    return list(getattr(page, page.DESCRIPTOR.fields[0].name))
 
 
-def everything(method, request, **fields):
-    """Every element of a List: its response's one repeated field, over all pages."""
-    fields.setdefault("page_size", 1000)
-    return [element for page in pages(method, request, **fields) for element in _elements(page)]
-
-
-def _elements(page):
-    return getattr(page, page.DESCRIPTOR.fields[0].name)
+def everything(method, request, page_size=1000):
+    """Every element of a List, over all pages."""
+    return [element for page in pages(method, request, page_size=page_size) for element in elements(page)]
 
 
 def until(condition, seconds=20):

@@ -55,6 +55,21 @@ static void the_checksum_is_crc32(void **state) {
         assert_string_equal(prefix, "dgk_0Az0Az0Az0Az");
 }
 
+// The right checksum does not make a key of what has not the form of one.
+static void the_form_counts_too(void **state) {
+        (void)state;
+        static const char *const texts[] = {
+                "dgk_0Az0Az0Az0Az-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg17KmoP",
+                "dga_0Az0Az0Az0Az_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg3eXLOw",
+                "dgk_0Az_0Az-0Az0_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg0vHkEj",
+                "dgk_0Az0Az0Az0Az_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef+0PsHpo",
+        };
+        char prefix[API_KEY_PREFIX + 1];
+        unsigned char hash[API_KEY_HASH];
+        for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+                assert_false(api_key_parse(texts[i], API_KEY_TEXT, prefix, hash));
+}
+
 static void changed_text_is_refused(void **state) {
         (void)state;
         static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-\x80";
@@ -114,6 +129,7 @@ int main(void) {
                 cmocka_unit_test(a_key_has_its_form),
                 cmocka_unit_test(a_key_is_read_back),
                 cmocka_unit_test(the_checksum_is_crc32),
+                cmocka_unit_test(the_form_counts_too),
                 cmocka_unit_test(changed_text_is_refused),
                 cmocka_unit_test(other_lengths_are_refused),
                 cmocka_unit_test(keys_are_random),

@@ -125,9 +125,10 @@ static void write_pem(const char *path, EVP_PKEY *key, const char *passphrase) {
 
 static void other_keys_are_refused(void **state) {
         (void)state;
-        const char *const files[] = {"missing", "jwks.json", "p384", "rsa", "locked"};
+        const char *const files[] = {"missing", "jwks.json", "p384", "secp256k1", "rsa", "locked"};
         struct token_claims claims = usual();
         write_pem(scratch_path(&scratch, "p384"), EVP_EC_gen("P-384"), NULL);
+        write_pem(scratch_path(&scratch, "secp256k1"), EVP_EC_gen("secp256k1"), NULL);
         write_pem(scratch_path(&scratch, "rsa"), EVP_RSA_gen(2048), NULL);
         write_pem(scratch_path(&scratch, "locked"), EVP_EC_gen("P-256"), "open sesame");
         for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

@@ -135,7 +135,7 @@ static void a_moved_record_stays_shut(void **state) {
 static void a_place_is_three_uuids(void **state) {
         (void)state;
         static const char *const none[] = {NULL, "", "acme", "01940000-0000-7000-8000-00000000000", ORGANIZATION "0",
-                "01940000-0000-7000-8000-00000000000g", "019400000-000-7000-8000-00000000000a",
+                "01940000-0000-7000-8000-00000000000g", "01940000-0000-7000-8000_00000000000a",
                 "0194000000007000800000000000000a----"};
         struct vault *vault = vault_a();
         struct record record;

@@ -16,7 +16,7 @@
 #include <string.h>
 
 // A page of 200 findings takes a tenth of it.
-enum { RECEIVE_MAX = 16 << 20, CA_FILE_MAX = 1 << 20, CREDENTIAL_MAX = 16 << 10 };
+enum { RECEIVE_MAX = 16 << 20, CA_FILE_MAX = 1 << 20, CREDENTIAL_MAX = 16 << 10, FINISH_TIMEOUT_MS = 5000 };
 
 struct client {
         grpc_channel *channel;
@@ -29,6 +29,7 @@ struct client_stream {
         grpc_call *call;
         bool opened; // initial metadata was sent
         bool heard;  // initial metadata was asked for
+        bool ending; // the server ends it, or the connection did
         grpc_metadata_array initial;
 };
 
@@ -320,6 +321,7 @@ bool client_stream_write(struct client_stream *stream, const void *data, size_t 
 
         bool sent = run_batch(stream->client, stream->call, ops, stream->opened ? 1 : 2, timeout_ms);
         stream->opened = true;
+        stream->ending |= !sent;
         grpc_byte_buffer_destroy(buffer);
         return sent;
 }
@@ -327,11 +329,12 @@ bool client_stream_write(struct client_stream *stream, const void *data, size_t 
 bool client_stream_half_close(struct client_stream *stream) {
         const grpc_op op = {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
 
-        return run_batch(stream->client, stream->call, &op, 1, 5000);
+        stream->ending = true;
+        return run_batch(stream->client, stream->call, &op, 1, FINISH_TIMEOUT_MS);
 }
 
-ProtobufCMessage *client_stream_read(
-        struct client_stream *stream, const ProtobufCMessageDescriptor *type, int timeout_ms) {
+// NULL: no more messages.
+static grpc_byte_buffer *receive(struct client_stream *stream, int timeout_ms) {
         grpc_byte_buffer *buffer = NULL;
         const grpc_op ops[] = {
                 {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &buffer},
@@ -341,8 +344,20 @@ ProtobufCMessage *client_stream_read(
 
         bool received = run_batch(stream->client, stream->call, ops, stream->heard ? 1 : 2, timeout_ms);
         stream->heard = true;
-        ProtobufCMessage *message = received && buffer ? unpack(buffer, type) : NULL;
-        if (received && buffer && !message)
+        if (received && buffer)
+                return buffer;
+        grpc_byte_buffer_destroy(buffer);
+        stream->ending = true;
+        return NULL;
+}
+
+ProtobufCMessage *client_stream_read(
+        struct client_stream *stream, const ProtobufCMessageDescriptor *type, int timeout_ms) {
+        grpc_byte_buffer *buffer = receive(stream, timeout_ms);
+        if (!buffer)
+                return NULL;
+        ProtobufCMessage *message = unpack(buffer, type);
+        if (!message)
                 grpc_call_cancel_with_status(stream->call, GRPC_STATUS_INTERNAL, "a message cannot be read", NULL);
         grpc_byte_buffer_destroy(buffer);
         return message;
@@ -352,8 +367,12 @@ void client_stream_finish(struct client_stream *stream, struct client_error *ret
         struct status status;
         const grpc_op op = receive_status_op(&status);
 
-        // A broken stream has its status already, and one that the server does not end is ended here.
-        run_batch(stream->client, stream->call, &op, 1, 5000);
+        if (!stream->ending)
+                grpc_call_cancel(stream->call, NULL);
+        // Core holds the status back until the messages before it are read.
+        for (grpc_byte_buffer *unread; (unread = receive(stream, FINISH_TIMEOUT_MS));)
+                grpc_byte_buffer_destroy(unread);
+        run_batch(stream->client, stream->call, &op, 1, FINISH_TIMEOUT_MS);
         decode_status(&status, ret_status);
         drop_status(&status);
         grpc_metadata_array_destroy(&stream->initial);

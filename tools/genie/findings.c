@@ -90,7 +90,7 @@ static bool print_all(struct client *client, const char *parent, long limit, uns
                         if (terminal)
                                 print_row(page->findings[i], terminal);
                         else
-                                json_print(stdout, &page->findings[i]->base);
+                                json_print(stdout, json_message(&page->findings[i]->base));
                 }
                 free(token);
                 token = must(strdup(page->next_page_token));

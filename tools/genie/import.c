@@ -79,8 +79,7 @@ static int no_head(struct import *import) {
                 return EXIT_FAILED;
         print_failure(
                 "%s: none of its first %" PRId64 " records can be imported", import->feed.path, import->feed.next - 1);
-        for (size_t i = 0; i < report->n_first; i++)
-                print_failure("  %s", report->first[i]);
+        report_print_refusals(report, stderr, "  ");
         return EXIT_FAILED;
 }
 

@@ -45,12 +45,10 @@ static void count_refusal(
         report->reasons[i].count++;
         if (report->n_first == REPORT_FIRST)
                 return;
-        char place[64];
-        if (offset >= 0)
-                snprintf(place, sizeof place, "record %" PRId64 ", byte %" PRId64, number, offset);
-        else
-                snprintf(place, sizeof place, "record %" PRId64, number);
-        snprintf(report->first[report->n_first++], REPORT_LINE_MAX, "%s: %s: %s", place, reason, message);
+        struct refusal *first = &report->first[report->n_first++];
+        *first = (struct refusal){.number = number, .offset = offset};
+        snprintf(first->reason, sizeof first->reason, "%s", reason);
+        snprintf(first->message, sizeof first->message, "%s", message);
 }
 
 void report_refusal(struct report *report, int64_t number, int64_t offset, const char *reason, const char *message) {
@@ -112,31 +110,59 @@ static void print_counts(const Devopsgenie__V1__Scan *scan) {
         printf("Refused   %s\n", count_of(results->refused));
 }
 
-static void print_refusals(const struct report *report) {
+void report_print_refusals(const struct report *report, FILE *out, const char *indent) {
+        for (size_t i = 0; i < report->n_first; i++) {
+                const struct refusal *refusal = &report->first[i];
+                fprintf(out, "%srecord %" PRId64, indent, refusal->number);
+                if (refusal->offset >= 0)
+                        fprintf(out, ", byte %" PRId64, refusal->offset);
+                fputs(": ", out);
+                put_text(out, refusal->reason);
+                fputs(": ", out);
+                put_text(out, refusal->message);
+                fputc('\n', out);
+        }
+        if (report->refused > (int64_t)report->n_first)
+                fprintf(out, "%sand %s more\n", indent, count_of(report->refused - (int64_t)report->n_first));
+}
+
+static void print_reasons(const struct report *report) {
         for (size_t i = 0; i < report->n_reasons; i++) {
                 printf("  %s ", count_of(report->reasons[i].count));
                 put_text(stdout, report->reasons[i].reason);
                 putchar('\n');
         }
+}
+
+static void print_json(const struct report *report, const Devopsgenie__V1__Scan *scan, unsigned run, int64_t records,
+        const char *cut) {
+        json_t *object = json_object(), *reasons = json_object(), *first = json_array();
+
+        for (size_t i = 0; i < report->n_reasons; i++)
+                json_object_set_new(reasons, report->reasons[i].reason, json_integer(report->reasons[i].count));
         for (size_t i = 0; i < report->n_first; i++) {
-                fputs("  ", stdout);
-                put_text(stdout, report->first[i]);
-                putchar('\n');
+                const struct refusal *refusal = &report->first[i];
+                json_t *row = json_object();
+                json_object_set_new(row, "record", json_integer(refusal->number));
+                json_object_set_new(row, "byte", refusal->offset >= 0 ? json_integer(refusal->offset) : json_null());
+                json_object_set_new(row, "reason", json_text(refusal->reason));
+                json_object_set_new(row, "message", json_text(refusal->message));
+                json_array_append_new(first, row);
         }
-        if (report->refused > (int64_t)report->n_first)
-                printf("  and %s more\n", count_of(report->refused - (int64_t)report->n_first));
+        json_object_set_new(object, "run", json_integer(run + 1));
+        json_object_set_new(object, "records", json_integer(records));
+        json_object_set_new(object, "cut", cut ? json_string(cut) : json_null());
+        json_object_set_new(object, "refusedByReason", reasons);
+        json_object_set_new(object, "firstRefused", first);
+        json_object_set_new(object, "scan", json_message(&scan->base));
+        json_print(stdout, object);
 }
 
 void report_summary(
         struct report *report, const Devopsgenie__V1__Scan *scan, unsigned run, int64_t records, const char *cut) {
         report_clear(report);
         if (report->json) {
-                json_print(stdout, &scan->base);
-                for (size_t i = 0; i < report->n_first; i++) {
-                        fputs("genie: refused: ", stderr);
-                        put_text(stderr, report->first[i]);
-                        fputc('\n', stderr);
-                }
+                print_json(report, scan, run, records, cut);
                 return;
         }
         printf("Imported  %s records of ", count_of(records));
@@ -147,5 +173,6 @@ void report_summary(
         put_text(stdout, scan->name);
         printf("%s%s%s\n", scan->partial ? ", partial" : "", cut ? ": " : "", cut ? cut : "");
         print_counts(scan);
-        print_refusals(report);
+        print_reasons(report);
+        report_print_refusals(report, stdout, "  ");
 }

@@ -5,9 +5,15 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <time.h>
 
-enum { REPORT_REASONS = 32, REPORT_FIRST = 10, REPORT_LINE_MAX = 400 };
+enum { REPORT_REASONS = 32, REPORT_FIRST = 10 };
+
+struct refusal {
+        int64_t number, offset; // of the record in the file; offset -1: not known
+        char reason[64], message[240];
+};
 
 struct report {
         const char *path;
@@ -24,7 +30,7 @@ struct report {
                 int64_t count;
         } reasons[REPORT_REASONS]; // the last one takes what has no place
         size_t n_reasons;
-        char first[REPORT_FIRST][REPORT_LINE_MAX];
+        struct refusal first[REPORT_FIRST];
         size_t n_first;
 };
 
@@ -44,6 +50,9 @@ void report_progress(struct report *report, int64_t records, uint64_t consumed, 
 
 // Takes the progress bar away, so that something else can be printed.
 void report_clear(struct report *report);
+
+// Prints the first refusals, a line each.
+void report_print_refusals(const struct report *report, FILE *out, const char *indent);
 
 // Prints a run's summary: `scan` as the server has it, `records` of the file, why it is cut (NULL: it is not), and
 // where the file holds several runs, which one it was (from 0).

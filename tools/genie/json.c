@@ -4,13 +4,10 @@
 #include "tools/genie/memory.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-static json_t *message_json(const ProtobufCMessage *message);
 
 static json_t *time_json(const Google__Protobuf__Timestamp *timestamp) {
         struct tm tm;
@@ -32,8 +29,7 @@ static json_t *enum_json(const ProtobufCEnumDescriptor *type, int value) {
         return row ? json_string(row->name) : json_integer(value);
 }
 
-// The server sends UTF-8; what is not is not hidden, but not passed on either.
-static json_t *text_json(const char *text) {
+json_t *json_text(const char *text) {
         json_t *value = json_string(text ? text : "");
 
         return value ? value : json_string("\xef\xbf\xbd");
@@ -72,10 +68,10 @@ static json_t *value_json(const ProtobufCFieldDescriptor *field, const void *at)
         case PROTOBUF_C_TYPE_ENUM:
                 return enum_json(field->descriptor, *(const int *)at);
         case PROTOBUF_C_TYPE_STRING:
-                return text_json(*(char *const *)at);
+                return json_text(*(char *const *)at);
         case PROTOBUF_C_TYPE_MESSAGE: {
                 const ProtobufCMessage *message = *(ProtobufCMessage *const *)at;
-                return message ? message_json(message) : NULL;
+                return message ? json_message(message) : NULL;
         }
         case PROTOBUF_C_TYPE_BYTES:
         case PROTOBUF_C_TYPE_FLOAT:
@@ -141,7 +137,7 @@ static void camel_case(const char *name, char *ret_text, size_t size) {
         ret_text[at] = '\0';
 }
 
-static json_t *message_json(const ProtobufCMessage *message) {
+json_t *json_message(const ProtobufCMessage *message) {
         if (message->descriptor == &google__protobuf__timestamp__descriptor)
                 return time_json((const void *)message);
         json_t *object = must(json_object());
@@ -156,12 +152,8 @@ static json_t *message_json(const ProtobufCMessage *message) {
         return object;
 }
 
-void json_print(FILE *out, const ProtobufCMessage *message) {
-        json_t *object = message_json(message);
-        // On a terminal nothing but ASCII: what strangers wrote must not steer it.
-        size_t flags = JSON_COMPACT | (isatty(fileno(out)) ? JSON_ENSURE_ASCII : 0);
-
-        json_dumpf(object, out, flags);
+void json_print(FILE *out, json_t *value) {
+        json_dumpf(must(value), out, JSON_COMPACT | JSON_ENCODE_ANY | (isatty(fileno(out)) ? JSON_ENSURE_ASCII : 0));
         fputc('\n', out);
-        json_decref(object);
+        json_decref(value);
 }

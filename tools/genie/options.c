@@ -153,6 +153,18 @@ static int find_command(struct options *options, int argc, char **argv) {
         return 0;
 }
 
+// Whether a word is the first of a command of several.
+static bool begins_command(struct options *options, const char *word) {
+        for (size_t i = 0; i < COMMANDS; i++) {
+                size_t size = strcspn(commands[i].name, " ");
+                if (strlen(word) == size && strncmp(word, commands[i].name, size) == 0) {
+                        options->command = (enum command)i;
+                        return true;
+                }
+        }
+        return false;
+}
+
 // "--name", "--name value" or "--name=value". False: a mistake, which was printed.
 static bool read_option(struct options *options, char **argv, int *at) {
         const char *argument = argv[*at];
@@ -234,9 +246,14 @@ bool options_read(struct options *ret_options, int argc, char **argv, int *ret_s
                 return false;
         }
         int words = find_command(ret_options, argc - 1, argv + 1);
+        if (!words && argc >= 2 && begins_command(ret_options, argv[1])) {
+                print_command_help(stderr, ret_options->command);
+                *ret_status = EXIT_USAGE;
+                return false;
+        }
         *ret_status = EXIT_USAGE;
         if (!words) {
-                options_refuse(ret_options, "%s %s", argc < 2 ? "a command is missing" : "unknown command",
+                options_refuse(ret_options, "%s%s", argc < 2 ? "a command is missing" : "unknown command ",
                         argc < 2 ? "" : argv[1]);
                 return false;
         }

@@ -60,9 +60,10 @@ packages_install_quietly() {
 	return $status
 }
 
-# Builds with a preset (release, debug, asan, tsan) into build/PRESET or, with a second argument, elsewhere. What is up
-# to date costs a fraction of a second. Two at once wait for each other.
-build() {
+# Builds with a preset (release, debug, asan, tsan) into build/PRESET or elsewhere, all or what build_targets names. What
+# is up to date costs a fraction of a second. Two at once wait for each other.
+build_targets=()
+build() { # PRESET [FOLDER [CMAKE-ARGUMENT…]]
 	local preset=$1 dir=${2:-build/$1} log
 	shift $(($# < 2 ? $# : 2))
 	mkdir -p "$dir"
@@ -71,7 +72,7 @@ build() {
 		flock 8
 		{ [ -e "$dir/build.ninja" ] && [ $# -eq 0 ]; } ||
 			cmake --preset "$preset" -B "$dir" "$@" >"$log" 2>&1 &&
-			cmake --build "$dir" --parallel "$(nproc)" >>"$log" 2>&1
+			cmake --build "$dir" --parallel "$(nproc)" ${build_targets:+--target "${build_targets[@]}"} >>"$log" 2>&1
 	) 8>"$dir/lock" || {
 		grep -E -m20 'error|Error|No space left' "$log" >&2 || tail -20 "$log" >&2
 		fail "the build failed; $log has the whole of it$(disk_hint "$dir")"
