@@ -67,6 +67,8 @@ static const struct option_row {
         {"drain-timeout-ms", NUMBER, offsetof(struct config, drain_timeout_ms), "10000", 0, 600000,
                 "for calls in flight to finish, at SIGTERM"},
         {"reflection", BOOLEAN, offsetof(struct config, reflection), "on", 0, 0, "serve gRPC reflection"},
+        {"coalesce", BOOLEAN, offsetof(struct config, coalesce), "on", 0, 0,
+                "send the replies of one turn together, per connection"},
         {"log-calls", TEXT, offsetof(struct config, log_calls), "all", 0, 0,
                 "which calls get a line in the log: all, refused, none"},
 };

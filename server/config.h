@@ -19,7 +19,7 @@ struct config {
         long read_queue, write_queue, bulk_queue;
         long statement_timeout_ms, bulk_timeout_ms, default_timeout_ms, drain_timeout_ms, drain_pause_ms;
         long call_threads, max_calls, max_streams, max_message_bytes;
-        bool reflection;
+        bool reflection, coalesce;
 };
 
 // Defaults, then the environment, then the arguments; `ret_rest` is the index of the first argument that is no option.

@@ -5,6 +5,7 @@
 #include "server/housekeeping.h"
 #include "server/identity.h"
 #include "server/log.h"
+#include "server/rpc/coalesce.h"
 #include "server/rpc/method.h"
 #include "server/rpc/server.h"
 #include "server/statements.h"
@@ -44,6 +45,7 @@ static void storage_says(const char *event, const char *detail) { log_event(even
 
 static void turn_ended(void *context) {
         (void)context;
+        coalesce_end();
         log_flush();
 }
 
@@ -230,6 +232,8 @@ int serve(const struct config *config) {
         log_set_calls(!strcmp(config->log_calls, "none")      ? LOG_CALLS_NONE
                       : !strcmp(config->log_calls, "refused") ? LOG_CALLS_REFUSED
                                                               : LOG_CALLS_ALL);
+        if (config->coalesce && !coalesce_start())
+                return complain("cannot start", strerror(errno)), 1;
         if (!start_all(config, &parts)) {
                 if (parts.storage)
                         storage_stop(parts.storage, 0);

@@ -1,10 +1,11 @@
-// Gathers what gRPC core sends. Core writes each reply with a sendmsg of its own, and those system calls are a third of a
-// small call's cost. This module defines sendmsg, shutdown and close for the whole executable, the way an allocator defines
-// malloc: between coalesce_begin and coalesce_end of a thread, its sends go into a buffer per socket, and coalesce_end
-// sends each buffer at once. Calls of other threads, and all calls when it is off, go straight to the kernel.
+// Gathers what gRPC core sends. Core writes each reply with a sendmsg of its own, and those system calls are a third of
+// a small call's cost. This module defines sendmsg, shutdown and close for the whole executable, the way an allocator
+// defines malloc: between coalesce_begin and coalesce_end of a thread, its sends go into a buffer per socket, and
+// coalesce_end sends each buffer at once. Calls of other threads, and all calls when it is off, go straight to the
+// kernel.
 //
-// What core sees stays true: once the kernel's buffer is full, sendmsg says EAGAIN, and what was gathered follows when the
-// socket is writable; an error of a late send is reported by the next sendmsg; nothing overtakes what was gathered
+// What core sees stays true: once the kernel's buffer is full, sendmsg says EAGAIN, and what was gathered follows when
+// the socket is writable; an error of a late send is reported by the next sendmsg; nothing overtakes what was gathered
 // before it; shutdown and close send it first. At most COALESCE_BYTES wait per socket.
 #pragma once
 

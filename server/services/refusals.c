@@ -61,5 +61,5 @@ const struct refusal_rule refusal_rules[] = {
                 .code = CODE_ABORTED,
                 .message = "fewer records are stored than the end says; begin again with the header",
                 .retry_ms = 100},
-        {0},
+        {.reason = NULL},
 };

@@ -57,160 +57,140 @@ AS $$
   DELETE FROM import_runs r WHERE r.organization_id = $1 AND r.scan_id = $2;
 $$;
 
--- The region as far as it tells resources apart: empty for a global service.
-CREATE FUNCTION scope_region(provider text, service text, region text) RETURNS text
-  LANGUAGE sql STABLE
-AS $$
-  SELECT CASE WHEN EXISTS (SELECT FROM global_services g WHERE g.provider = $1 AND g.service = $2) THEN '' ELSE $3 END
-$$;
-
--- Writes the checks that a scan describes or reports, where they are new or described differently from before.
+-- Writes the checks that a scan describes, where they are new or described differently from before.
 CREATE FUNCTION import_checks(organization_id uuid, scan_id uuid, provider text) RETURNS void
   LANGUAGE sql SET enable_nestloop = off SET jit = off
 AS $$
-  WITH described AS (
+  WITH description AS MATERIALIZED (
+    SELECT unnest(b.check_keys) AS check_key, unnest(b.check_services) AS service, unnest(b.check_titles) AS title,
+           unnest(b.check_descriptions) AS description, unnest(b.check_risks) AS risk,
+           unnest(b.check_remediations) AS remediation, unnest(b.check_reference_urls) AS reference_urls,
+           unnest(b.check_compliance) AS compliance_json
+      FROM import_batches b WHERE b.organization_id = $1 AND b.scan_id = $2
+  ), described AS MATERIALIZED (
     -- Described twice: the one with most to say about compliance, then an arbitrary one, always the same.
-    SELECT DISTINCT ON (d.check_key) d.*,
-           ARRAY(SELECT jsonb_array_elements_text(d.urls)) AS reference_urls
-      FROM import_batches b,
-           unnest(b.check_keys, b.check_services, b.check_titles, b.check_descriptions, b.check_risks,
-                  b.check_remediations, b.check_reference_urls, b.check_compliance)
-             AS d (check_key, service, title, description, risk, remediation, urls, compliance_json)
-     WHERE b.organization_id = $1 AND b.scan_id = $2
-     ORDER BY d.check_key, length(d.compliance_json) DESC, d.title, d.description, d.risk, d.remediation,
-              d.compliance_json, d.urls
-  ), reported AS (
-    SELECT e.check_key, min(e.service) AS service
-      FROM import_batches b, unnest(b.checks, b.services) AS e (check_key, service)
-     WHERE b.organization_id = $1 AND b.scan_id = $2
-     GROUP BY e.check_key
-  ), now_known AS MATERIALIZED (
-    SELECT check_key, coalesce(nullif(d.service, ''), r.service, '') AS service, d.title, d.description, d.risk,
-           d.remediation, d.reference_urls, d.compliance_json,
-           CASE WHEN d.title IS NOT NULL THEN
-             sha256(convert_to(jsonb_build_array(d.service, r.service, d.title, d.description, d.risk, d.remediation,
-                                                 d.reference_urls, d.compliance_json)::text, 'UTF8')) END AS content_hash
-      FROM described d FULL JOIN reported r USING (check_key)
+    SELECT DISTINCT ON (check_key) d.*, sha256(convert_to(to_jsonb(d)::text, 'UTF8')) AS content_hash
+      FROM description d
+     ORDER BY check_key, length(compliance_json) DESC, title, description, risk, remediation, compliance_json, service,
+              reference_urls
   ), changed AS (
     UPDATE checks c
-       SET service = n.service, title = n.title, description = n.description, risk = n.risk,
-           remediation = n.remediation, reference_urls = n.reference_urls, compliance_json = n.compliance_json,
-           content_hash = n.content_hash, update_time = now()
-      FROM now_known n
-     WHERE c.organization_id = $1 AND c.provider = $3 AND c.check_key = n.check_key AND c.content_hash <> n.content_hash
+       SET service = d.service, title = d.title, description = d.description, risk = d.risk,
+           remediation = d.remediation, reference_urls = ARRAY(SELECT jsonb_array_elements_text(d.reference_urls)),
+           compliance_json = d.compliance_json, content_hash = d.content_hash, update_time = now()
+      FROM described d
+     WHERE c.organization_id = $1 AND c.provider = $3 AND c.check_key = d.check_key
+       AND c.content_hash <> d.content_hash
   )
   INSERT INTO checks (organization_id, check_id, provider, check_key, service, title, description, risk, remediation,
                       reference_urls, compliance_json, content_hash)
-    SELECT $1, uuid_v7(), $3, check_key, service, coalesce(title, ''), coalesce(description, ''), coalesce(risk, ''),
-           coalesce(remediation, ''), coalesce(reference_urls, '{}'), coalesce(compliance_json, ''),
-           coalesce(content_hash, '')
-      FROM now_known n
+    SELECT $1, uuid_v7(), $3, check_key, service, title, description, risk, remediation,
+           ARRAY(SELECT jsonb_array_elements_text(reference_urls)), compliance_json, content_hash
+      FROM described d
      WHERE NOT EXISTS (SELECT FROM checks c
-                        WHERE c.organization_id = $1 AND c.provider = $3 AND c.check_key = n.check_key)
+                        WHERE c.organization_id = $1 AND c.provider = $3 AND c.check_key = d.check_key)
      ORDER BY check_key
   -- Another account's scan may bring the check at the same time; the order keeps the two from a deadlock.
   ON CONFLICT (organization_id, provider, check_key) DO NOTHING
 $$;
 
--- Writes the resources that a scan reports, where they are new or described differently from before.
-CREATE FUNCTION import_resources(organization_id uuid, scan_id uuid, cloud_account_id uuid, provider text) RETURNS void
-  LANGUAGE sql SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-AS $$
-  WITH reported AS MATERIALIZED (
-    SELECT e.resource_uid, CASE WHEN g.service IS NULL THEN e.region ELSE '' END AS scope_region,
-           min(e.region) AS region
-      FROM (SELECT e.* FROM import_batches b,
-                   unnest(b.resource_uids, b.regions, b.services) AS e (resource_uid, region, service)
-             WHERE b.organization_id = $1 AND b.scan_id = $2
-            OFFSET 0) e
-      LEFT JOIN global_services g ON g.provider = $4 AND g.service = e.service
-     GROUP BY 1, 2
-  ), description AS MATERIALIZED (
-    SELECT d.*,
-           -- The length goes before each: no two descriptions read the same.
-           sha256(convert_to(concat_ws(',', length(d.display_name), d.display_name, length(d.type), d.type,
-                    length(d.service), d.service, length(d.labels::text), d.labels, d.metadata_json), 'UTF8'))
-             AS content_hash
-      FROM import_batches b,
-           unnest(b.described_uids, b.described_regions, b.described_names, b.described_types, b.described_services,
-                  b.described_labels, b.described_metadata)
-             AS d (resource_uid, region, display_name, type, service, labels, metadata_json)
-     WHERE b.organization_id = $1 AND b.scan_id = $2
-  ), now_known AS MATERIALIZED (
-    -- Described twice: the one with the longest metadata, then the one with the smallest name, so that the order in the
-    -- file decides nothing.
-    SELECT DISTINCT ON (r.resource_uid, r.scope_region) r.resource_uid, r.scope_region, r.region, d.display_name,
-           d.type, d.service, d.labels, d.metadata_json, d.content_hash
-      FROM reported r
-      LEFT JOIN description d ON d.resource_uid = r.resource_uid AND r.scope_region IN ('', d.region)
-     ORDER BY r.resource_uid, r.scope_region, length(d.metadata_json) DESC NULLS LAST,
-              d.display_name, d.content_hash
-  ), known AS MATERIALIZED (
-    SELECT r.resource_id, r.resource_uid, r.scope_region, r.content_hash
-      FROM resources r WHERE r.organization_id = $1 AND r.cloud_account_id = $3
-  ), compared AS MATERIALIZED (
-    SELECT n.*, k.resource_id
-      FROM now_known n LEFT JOIN known k USING (resource_uid, scope_region)
-     WHERE k.resource_id IS NULL OR k.content_hash <> n.content_hash
-  ), changed AS (
-    UPDATE resources r
-       SET display_name = c.display_name, type = c.type, service = c.service,
-           labels = ARRAY(SELECT jsonb_array_elements_text(c.labels)), metadata_json = c.metadata_json,
-           content_hash = c.content_hash, update_time = now()
-      FROM compared c
-     WHERE r.organization_id = $1 AND r.cloud_account_id = $3 AND r.resource_id = c.resource_id
-  )
-  INSERT INTO resources (organization_id, resource_id, cloud_account_id, identity, resource_uid, scope_region, region,
-                         display_name, type, service, labels, metadata_json, content_hash)
-    SELECT $1, uuid_v7(), $3,
-           sha256(convert_to(octet_length(resource_uid) || ',' || resource_uid || octet_length(scope_region) || ',' ||
-                             scope_region, 'UTF8')),
-           resource_uid, scope_region, region, coalesce(display_name, ''), coalesce(type, ''), coalesce(service, ''),
-           ARRAY(SELECT jsonb_array_elements_text(labels)), coalesce(metadata_json, ''), coalesce(content_hash, '')
-      FROM compared WHERE resource_id IS NULL
-$$;
-
--- Compares a scan's results with the findings of its account and writes what differs; counts go into `counted`.
+-- Compares a scan's results with what is known of its account and writes what differs; counts go into `counted`.
 --
 -- A result and a finding are of one identity where resource, check and ordinal agree: the ordinal tells several records
--- of one check on one resource apart, by resource name and status detail.
-CREATE FUNCTION import_findings(scan scans, provider text, OUT counted scans)
+-- of one check on one resource apart, by resource name and status detail. A statement over 100,000 results and as many
+-- findings: each is read once, joined by hash, and what has not changed is not written.
+CREATE FUNCTION import_results(scan scans, account_provider text, OUT counted scans)
   LANGUAGE plpgsql SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 AS $$
 BEGIN
   counted := scan;
   WITH record AS MATERIALIZED (
-    SELECT b.first_record, e.*
-      FROM import_batches b,
-           unnest(b.checks, b.services, b.resource_uids, b.regions, b.resource_names, b.statuses, b.severities,
-                  b.status_details, b.muted) WITH ORDINALITY
-             AS e (check_key, service, resource_uid, region, resource_name, status, severity, status_detail, muted,
-                   position)
+    SELECT b.first_record, generate_subscripts(b.checks, 1) AS position, unnest(b.checks) AS check_key,
+           unnest(b.services) AS service, unnest(b.resource_uids) AS resource_uid, unnest(b.regions) AS region,
+           unnest(b.resource_names) AS resource_name, unnest(b.statuses) AS status, unnest(b.severities) AS severity,
+           unnest(b.status_details) AS status_detail, unnest(b.muted) AS muted
+      FROM import_batches b
      WHERE b.organization_id = scan.organization_id AND b.scan_id = scan.scan_id
-  ), result AS MATERIALIZED (
-    SELECT e.first_record, e.position, c.check_id, r.resource_id, r.scope_region, e.resource_name, e.status, e.severity,
-           e.status_detail, e.muted
-      FROM record e
-      LEFT JOIN global_services g ON g.provider = import_findings.provider AND g.service = e.service
-      JOIN checks c ON c.organization_id = scan.organization_id AND c.provider = import_findings.provider
+
+  -- Checks and resources that are not known yet get their ids.
+  ), known_resource AS MATERIALIZED (
+    SELECT r.resource_id, r.resource_uid, r.scope_region, r.content_hash
+      FROM resources r
+     WHERE r.organization_id = scan.organization_id AND r.cloud_account_id = scan.cloud_account_id
+  ), placed AS MATERIALIZED (
+    SELECT e.*, c.check_id, r.resource_id
+      FROM (SELECT e.*, CASE WHEN g.service IS NULL THEN e.region ELSE '' END AS scope_region
+              FROM record e
+              LEFT JOIN global_services g ON g.provider = account_provider AND g.service = e.service) e
+      LEFT JOIN checks c ON c.organization_id = scan.organization_id AND c.provider = account_provider
        AND c.check_key = e.check_key
-      JOIN resources r ON r.organization_id = scan.organization_id AND r.cloud_account_id = scan.cloud_account_id
-       AND r.resource_uid = e.resource_uid AND r.scope_region = CASE WHEN g.service IS NULL THEN e.region ELSE '' END
-  ), repeated AS (
-    SELECT check_id, resource_id FROM result GROUP BY check_id, resource_id HAVING count(*) > 1
-  ), ranked AS (
-    SELECT first_record, position,
-           row_number() OVER (PARTITION BY check_id, resource_id
-                              ORDER BY resource_name, status_detail, first_record, position) - 1
-             AS ordinal
-      FROM result JOIN repeated USING (check_id, resource_id)
-  ), seen AS (
-    SELECT result.*, coalesce(ranked.ordinal, 0)::int AS ordinal
-      FROM result LEFT JOIN ranked USING (first_record, position)
+      LEFT JOIN known_resource r ON r.resource_uid = e.resource_uid AND r.scope_region = e.scope_region
+  ), new_check AS (
+    -- Those that nobody describes: known by their key alone. Another account's scan may bring one at the same time.
+    INSERT INTO checks AS c (organization_id, check_id, provider, check_key, service)
+      SELECT scan.organization_id, uuid_v7(), account_provider, check_key, min(service)
+        FROM placed WHERE check_id IS NULL GROUP BY check_key ORDER BY check_key
+    ON CONFLICT (organization_id, provider, check_key) DO UPDATE SET service = c.service
+    RETURNING check_id, check_key
+  ), new_resource AS MATERIALIZED (
+    SELECT uuid_v7() AS resource_id, resource_uid, scope_region, min(region) AS region
+      FROM placed WHERE resource_id IS NULL GROUP BY resource_uid, scope_region
+
+  -- Resources: written where they are new or described differently from before.
+  ), description AS MATERIALIZED (
+    SELECT d.*,
+           -- The length goes before each: no two descriptions read the same.
+           sha256(convert_to(concat_ws(',', length(display_name), display_name, length(type), type, length(service),
+                                       service, labels, metadata_json), 'UTF8')) AS content_hash
+      FROM (SELECT unnest(b.described_uids) AS resource_uid, unnest(b.described_regions) AS region,
+                   unnest(b.described_names) AS display_name, unnest(b.described_types) AS type,
+                   unnest(b.described_services) AS service, unnest(b.described_labels) AS labels,
+                   unnest(b.described_metadata) AS metadata_json
+              FROM import_batches b
+             WHERE b.organization_id = scan.organization_id AND b.scan_id = scan.scan_id) d
+  ), described AS MATERIALIZED (
+    -- Described twice: the one with the longest metadata, then the one with the smallest name, so that the order in the
+    -- file decides nothing.
+    SELECT DISTINCT ON (r.resource_id) r.resource_id, r.content_hash AS known_hash, d.*
+      FROM (SELECT resource_id, resource_uid, scope_region, content_hash FROM known_resource
+            UNION ALL
+            SELECT resource_id, resource_uid, scope_region, NULL FROM new_resource) r
+      JOIN description d ON d.resource_uid = r.resource_uid AND r.scope_region IN ('', d.region)
+     ORDER BY r.resource_id, length(d.metadata_json) DESC, d.display_name, d.content_hash
+  ), redescribed_resource AS (
+    UPDATE resources r
+       SET display_name = d.display_name, type = d.type, service = d.service,
+           labels = ARRAY(SELECT jsonb_array_elements_text(d.labels)), metadata_json = d.metadata_json,
+           content_hash = d.content_hash, update_time = now()
+      FROM described d
+     WHERE r.organization_id = scan.organization_id AND r.cloud_account_id = scan.cloud_account_id
+       AND r.resource_id = d.resource_id AND d.content_hash <> d.known_hash
+  ), created_resource AS (
+    INSERT INTO resources (organization_id, resource_id, cloud_account_id, identity, resource_uid, scope_region, region,
+                           display_name, type, service, labels, metadata_json, content_hash)
+      SELECT scan.organization_id, n.resource_id, scan.cloud_account_id,
+             sha256(convert_to(octet_length(n.resource_uid) || ',' || n.resource_uid || octet_length(n.scope_region) ||
+                               ',' || n.scope_region, 'UTF8')),
+             n.resource_uid, n.scope_region, n.region, coalesce(d.display_name, ''), coalesce(d.type, ''),
+             coalesce(d.service, ''), ARRAY(SELECT jsonb_array_elements_text(d.labels)),
+             coalesce(d.metadata_json, ''), coalesce(d.content_hash, '')
+        FROM new_resource n LEFT JOIN described d USING (resource_id)
+
+  -- Results and findings, side by side.
+  ), seen AS MATERIALIZED (
+    SELECT resource_id, check_id, scope_region, status, severity, muted, status_detail,
+           (row_number() OVER (PARTITION BY resource_id, check_id
+                               ORDER BY resource_name, status_detail, first_record, position) - 1)::int AS ordinal
+      FROM (SELECT coalesce(p.resource_id, r.resource_id) AS resource_id, coalesce(p.check_id, c.check_id) AS check_id,
+                   p.scope_region, p.status, p.severity, p.muted, p.status_detail, p.resource_name, p.first_record,
+                   p.position
+              FROM placed p
+              LEFT JOIN new_check c USING (check_key)
+              LEFT JOIN new_resource r USING (resource_uid, scope_region)) result
   ), pair AS MATERIALIZED (
     SELECT check_id, scope_region, count(*) FILTER (WHERE status = 1) AS pass, count(*) FILTER (WHERE status = 2) AS fail,
            count(*) FILTER (WHERE status = 3) AS manual, count(*) FILTER (WHERE status = 2 AND muted) AS muted
-      FROM result GROUP BY check_id, scope_region
+      FROM seen GROUP BY check_id, scope_region
   ), known AS (
     SELECT f.finding_id, f.resource_id, f.check_id, f.ordinal, f.state <> 'RESOLVED' AS active, f.severity, f.muted,
            f.status_detail
@@ -229,6 +209,8 @@ BEGIN
            s.status = 2 AS fails
       FROM seen s FULL JOIN known k USING (resource_id, check_id, ordinal)
      WHERE CASE WHEN k.active THEN true ELSE s.status = 2 END
+
+  -- What is not reported any more, and whether the scan covers it.
   ), absent AS MATERIALIZED (
     SELECT j.finding_id, j.check_id, r.scope_region,
            NOT scan.partial AND CASE scan.extent
@@ -245,6 +227,8 @@ BEGIN
   ), unseen_pair AS MATERIALIZED (
     -- Pairs with an active finding that this scan did not see: for the others in it, account_coverage cannot say so.
     SELECT DISTINCT check_id, scope_region FROM absent WHERE NOT covered
+
+  -- What the scan changes.
   ), change AS MATERIALIZED (
     SELECT j.finding_id, j.verdict, j.fails, j.severity, j.muted, j.status_detail, v.scan_time AS covered_time
       FROM judged j
@@ -284,6 +268,8 @@ BEGIN
       SELECT scan.organization_id, uuid_v7(), scan.cloud_account_id, resource_id, check_id, scan.scan_id,
              scan.scan_time, ordinal, severity, muted, 'found', status_detail
         FROM judged WHERE verdict = 'created'
+
+  -- What the scan leaves when nothing has changed: its coverage and its counts.
   ), covered_pair AS MATERIALIZED (
     SELECT p.check_id, p.scope_region, v.check_id IS NULL AS new
       FROM pair p
@@ -358,8 +344,7 @@ BEGIN
   scan.refused_count := refused;
   scan.partial := $4 OR refused > 0;
   PERFORM import_checks($1, $2, provider);
-  PERFORM import_resources($1, $2, scan.cloud_account_id, provider);
-  scan := import_findings(scan, provider);
+  scan := import_results(scan, provider);
   UPDATE scans s
      SET state = 'COMPLETED', end_time = now(), partial = scan.partial, refused_count = scan.refused_count,
          pair_count = scan.pair_count, pass_count = scan.pass_count, fail_count = scan.fail_count,

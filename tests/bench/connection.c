@@ -93,8 +93,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         return 0;
 }
 
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data, size_t size,
-        void *user) {
+static int on_data(
+        nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data, size_t size, void *user) {
         (void)flags, (void)user;
         struct call *call = nghttp2_session_get_stream_user_data(session, stream);
         if (!call)

@@ -3,7 +3,11 @@
 
 #include <stdint.h>
 
-enum { HISTOGRAM_SHIFT = 6, HISTOGRAM_SUB = 1 << HISTOGRAM_SHIFT, HISTOGRAM_BUCKETS = (65 - HISTOGRAM_SHIFT) * HISTOGRAM_SUB };
+enum {
+        HISTOGRAM_SHIFT = 6,
+        HISTOGRAM_SUB = 1 << HISTOGRAM_SHIFT,
+        HISTOGRAM_BUCKETS = (65 - HISTOGRAM_SHIFT) * HISTOGRAM_SUB
+};
 
 struct histogram {
         uint64_t counts[HISTOGRAM_BUCKETS], total;

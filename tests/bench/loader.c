@@ -126,7 +126,8 @@ static bool get_varint(const uint8_t **at, const uint8_t *end, size_t *ret_value
 }
 
 // Takes the next field, which must be length-delimited, off a message.
-static bool get_bytes(const uint8_t **at, const uint8_t *end, size_t *ret_tag, const uint8_t **ret_data, size_t *ret_size) {
+static bool get_bytes(
+        const uint8_t **at, const uint8_t *end, size_t *ret_tag, const uint8_t **ret_data, size_t *ret_size) {
         size_t size;
         if (!get_varint(at, end, ret_tag) || (*ret_tag & 7) != 2 || !get_varint(at, end, &size) ||
                 size > (size_t)(end - *at))
@@ -141,8 +142,8 @@ static void request_finding(struct load *load, struct slot *slot) {
         const struct finding *finding = &load->findings[random_below(load, load->finding_count)];
         char name[NAME_MAX_];
         slot->organization = &load->organizations[finding->organization];
-        int size = snprintf(name, sizeof name, "organizations/%s/findings/%.*s", slot->organization->slug, ID,
-                finding->id);
+        int size = snprintf(
+                name, sizeof name, "organizations/%s/findings/%.*s", slot->organization->slug, ID, finding->id);
         finish_request(&slot->call, put_bytes(slot->call.request + CALL_PREFIX, 10, name, (size_t)size));
 }
 

@@ -51,7 +51,7 @@ static ProtobufCMessage *call_as(const struct options *options, const char *toke
         if (!client_call(client, method, request, type, CALL_TIMEOUT_MS, &response, &error)) {
                 *ret_exists = error.code == CLIENT_ALREADY_EXISTS;
                 if (!*ret_exists)
-                        print_error(strrchr(method, '/') + 1, &error);
+                        print_call_error(strrchr(method, '/') + 1, &error);
         }
         client_error_clear(&error);
         client_free(client);

@@ -73,7 +73,7 @@ static Page *fetch(struct client *client, const char *parent, long limit, const 
         request.page_token = unconst(token);
         if (!client_call(client, "/devopsgenie.v1.FindingService/ListFindings", &request.base,
                     &devopsgenie__v1__list_findings_response__descriptor, CALL_TIMEOUT_MS, &page, &error))
-                print_error("cannot list the findings", &error);
+                print_call_error("cannot list the findings", &error);
         client_error_clear(&error);
         return (Page *)page;
 }

@@ -86,7 +86,7 @@ static Page *fetch(struct client *client, const char *organization, const char *
         request.page_token = unconst(token);
         if (!client_call(client, "/devopsgenie.v1.CloudAccountService/ListCloudAccounts", &request.base,
                     &devopsgenie__v1__list_cloud_accounts_response__descriptor, CALL_TIMEOUT_MS, &page, &error))
-                print_error("cannot list the cloud accounts", &error);
+                print_call_error("cannot list the cloud accounts", &error);
         client_error_clear(&error);
         return (Page *)page;
 }
@@ -138,7 +138,7 @@ static bool check_given(struct client *client, const char *organization, const c
         request.name = ret_name;
         if (!client_call(client, "/devopsgenie.v1.CloudAccountService/GetCloudAccount", &request.base,
                     &devopsgenie__v1__cloud_account__descriptor, CALL_TIMEOUT_MS, &message, &error)) {
-                print_error("cannot get the cloud account", &error);
+                print_call_error("cannot get the cloud account", &error);
                 client_error_clear(&error);
                 return false;
         }

@@ -225,7 +225,7 @@ static void wait_to_try(struct import *import, unsigned tries, const struct clie
         struct timespec rest = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 
         report_clear(&import->report);
-        print_error("the import was interrupted", error);
+        print_call_error("the import was interrupted", error);
         print_failure("trying again in %.1f s (%u of %d)", ms / 1000.0, tries + 1, TRIES_MAX);
         while (nanosleep(&rest, &rest) < 0)
                 ;
@@ -246,7 +246,7 @@ Scan *import_send(struct import *import) {
                         wait_to_try(import, tries, &error);
                 } else if (outcome != DONE && error.code != CLIENT_OK) {
                         report_clear(&import->report);
-                        print_error("the import failed", &error);
+                        print_call_error("the import failed", &error);
                 }
                 client_error_clear(&error);
                 if (!again)

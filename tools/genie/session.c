@@ -24,7 +24,7 @@ void print_failure(const char *format, ...) {
         fputc('\n', stderr);
 }
 
-void print_error(const char *doing, const struct client_error *error) {
+void print_call_error(const char *doing, const struct client_error *error) {
         fprintf(stderr, "genie: %s: %s", doing, client_code_name(error->code));
         if (error->reason && *error->reason) {
                 fputs(", ", stderr);

@@ -16,7 +16,7 @@ struct client *session_open_as(const struct options *options, const char *creden
 bool session_organization(const struct options *options, char ret_name[static RESOURCE_NAME_MAX]);
 
 // Prints a call's error, fit for a terminal. `doing` says what failed: "cannot list the findings".
-void print_error(const char *doing, const struct client_error *error);
+void print_call_error(const char *doing, const struct client_error *error);
 
 // Prints a line of the same form for an error of our own.
 void print_failure(const char *format, ...) __attribute__((format(printf, 1, 2)));
