@@ -97,11 +97,16 @@ static bool set_number(const struct option_row *row, long *number, const char *t
         return true;
 }
 
-// Splits a copy of the text at its commas. The copy lives as long as the process.
-static bool set_texts(const struct option_row *row, const char **texts, const char *text) {
-        char *copy = strdup(text), *state = NULL;
+// Splits a copy of the text at its commas. The copy lives as long as the configuration.
+static bool set_texts(struct config *config, const struct option_row *row, const char **texts, const char *text) {
+        char *copy = config->copy_count < COPIES_MAX ? strdup(text) : NULL, *state = NULL;
         long count = 0;
-        for (char *part = copy ? strtok_r(copy, ",", &state) : NULL; part; part = strtok_r(NULL, ",", &state)) {
+        if (!copy) {
+                fprintf(stderr, "genied: %s is given too often\n", row->name);
+                return false;
+        }
+        config->copies[config->copy_count++] = copy;
+        for (char *part = strtok_r(copy, ",", &state); part; part = strtok_r(NULL, ",", &state)) {
                 if (count == row->most) {
                         fprintf(stderr, "genied: %s takes at most %ld values\n", row->name, row->most);
                         return false;
@@ -109,7 +114,12 @@ static bool set_texts(const struct option_row *row, const char **texts, const ch
                 texts[count++] = part;
         }
         texts[count] = NULL;
-        return copy != NULL;
+        return true;
+}
+
+void config_drop(struct config *config) {
+        while (config->copy_count)
+                free(config->copies[--config->copy_count]);
 }
 
 static bool set_boolean(const struct option_row *row, bool *boolean, const char *text) {
@@ -127,7 +137,7 @@ static bool set(struct config *config, const struct option_row *row, const char 
         case NUMBER:
                 return set_number(row, field(config, row), text);
         case TEXTS:
-                return set_texts(row, field(config, row), text);
+                return set_texts(config, row, field(config, row), text);
         case BOOLEAN:
                 return set_boolean(row, field(config, row), text);
         case TEXT:

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { LISTEN_MAX = 8, ISSUERS_MAX = 8 };
+enum { LISTEN_MAX = 8, ISSUERS_MAX = 8, COPIES_MAX = 64 };
 
 struct config {
         const char *database_url, *database_role;
@@ -20,11 +20,15 @@ struct config {
         long statement_timeout_ms, bulk_timeout_ms, default_timeout_ms, drain_timeout_ms, drain_pause_ms;
         long call_threads, max_calls, max_streams, max_message_bytes;
         bool reflection, coalesce;
+        char *copies[COPIES_MAX]; // what the lists point into
+        unsigned copy_count;
 };
 
 // Defaults, then the environment, then the arguments; `ret_rest` is the index of the first argument that is no option.
 // False after saying on standard error what is wrong.
 bool config_read(struct config *config, int argc, char **argv, int *ret_rest);
+
+void config_drop(struct config *config);
 
 // The table as --help shows it.
 void config_help(FILE *to);

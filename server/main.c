@@ -105,9 +105,11 @@ int main(int argc, char **argv) {
                 return puts("genied " GENIE_VERSION) < 0;
         for (unsigned i = 0; i < COMMANDS; i++)
                 if (!strcmp(argv[1], commands[i].name)) {
-                        if (!config_read(&config, argc - 1, argv + 1, &rest))
-                                return 2;
-                        return commands[i].run(&config, argv + 1 + rest);
+                        int status = config_read(&config, argc - 1, argv + 1, &rest)
+                                             ? commands[i].run(&config, argv + 1 + rest)
+                                             : 2;
+                        config_drop(&config);
+                        return status;
                 }
         fprintf(stderr, "genied: there is no command `%s`; see genied --help\n", argv[1]);
         return 2;

@@ -203,6 +203,17 @@ static void second_signal(int number) {
         _exit(1);
 }
 
+// Takes back what was made, the last first; what was not made is NULL.
+static void release(struct parts *parts) {
+        if (parts->storage)
+                storage_stop(parts->storage, STOP_STORAGE_MS);
+        identity_free(parts->identity);
+        statements_free(&parts->statements);
+        token_verifier_free(parts->tokens);
+        vault_close(parts->vault);
+        log_flush();
+}
+
 static void drain(const struct config *config, struct parts *parts, const sigset_t *signals) {
         log_event("draining", NULL);
         signal(SIGTERM, second_signal);
@@ -212,12 +223,6 @@ static void drain(const struct config *config, struct parts *parts, const sigset
         struct timespec pause = {config->drain_pause_ms / 1000, config->drain_pause_ms % 1000 * 1000000};
         nanosleep(&pause, NULL);
         server_stop(parts->server, (unsigned)config->drain_timeout_ms);
-        storage_stop(parts->storage, STOP_STORAGE_MS);
-        identity_free(parts->identity);
-        statements_free(&parts->statements);
-        token_verifier_free(parts->tokens);
-        vault_close(parts->vault);
-        log_event("stopped", NULL);
 }
 
 int serve(const struct config *config) {
@@ -234,14 +239,14 @@ int serve(const struct config *config) {
                                                               : LOG_CALLS_ALL);
         if (config->coalesce && !coalesce_start())
                 return complain("cannot start", strerror(errno)), 1;
-        if (!start_all(config, &parts)) {
-                if (parts.storage)
-                        storage_stop(parts.storage, 0);
-                log_flush();
-                return 1;
+        bool started = start_all(config, &parts);
+        if (started) {
+                say_ready(config);
+                run(&parts, &signals);
+                drain(config, &parts, &signals);
         }
-        say_ready(config);
-        run(&parts, &signals);
-        drain(config, &parts, &signals);
-        return 0;
+        release(&parts);
+        if (started)
+                log_event("stopped", NULL);
+        return started ? 0 : 1;
 }

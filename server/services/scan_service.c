@@ -128,7 +128,8 @@ static bool sift(struct call *call, struct import *import, Batch *batch) {
         if (!import->refused || !all)
                 return call_refuse(
                         call, CODE_RESOURCE_EXHAUSTED, "IMPORT_TOO_MANY_REFUSED", "too many results were refused");
-        memcpy(all, batch->refused, batch->n_refused * sizeof(RecordError *));
+        if (batch->n_refused)
+                memcpy(all, batch->refused, batch->n_refused * sizeof(RecordError *));
         size_t kept = 0;
         import->refused_count = 0;
         for (size_t i = 0; i < batch->n_evaluations; i++) {

@@ -100,7 +100,7 @@ $$;
 -- of one check on one resource apart, by resource name and status detail. A statement over 100,000 results and as many
 -- findings: each is read once, joined by hash, and what has not changed is not written.
 CREATE FUNCTION import_results(scan scans, account_provider text, OUT counted scans)
-  LANGUAGE plpgsql SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+  LANGUAGE plpgsql SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 AS $$
 BEGIN
   counted := scan;

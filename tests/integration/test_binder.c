@@ -1,0 +1,539 @@
+// From requests through PostgreSQL into responses: that values come back as they went, and rows that do not fit.
+#include "storage/convert.h"
+#include "tests/integration/binding_suite.h"
+
+#include <devopsgenie/options/options.pb-c.h>
+#include <devopsgenie/v1/cloud_account_service.pb-c.h>
+#include <devopsgenie/v1/finding_service.pb-c.h>
+#include <devopsgenie/v1/scan_service.pb-c.h>
+#include <google/protobuf/descriptor.pb-c.h>
+#include <google/protobuf/duration.pb-c.h>
+#include <google/rpc/error_details.pb-c.h>
+
+typedef Devopsgenie__V1__Finding Finding;
+typedef Google__Protobuf__UninterpretedOption Option;
+
+// --- There and back ---
+
+static void assert_round_trip(const char *sql, const ProtobufCMessage *message) {
+        PGresult *result;
+        const struct binding_source source = {
+                .sql = sql, .request = message->descriptor, .response = message->descriptor};
+        assert_same_message(respond_to(&source, message, &result), message);
+        PQclear(result);
+}
+
+static const char finding_sql[] =
+        "SELECT :name AS name, :uid::uuid AS uid, :cloud_account AS cloud_account, :resource::varchar AS resource, "
+        ":resource_uid AS resource_uid, :resource_display_name AS resource_display_name, :region AS region, "
+        ":check AS check, :service AS service, :title AS title, :description AS description, :risk AS risk, "
+        ":remediation AS remediation, :reference_urls::text[] AS reference_urls, :status_detail AS status_detail, "
+        ":severity::int2 AS severity, :state AS state, :muted::bool AS muted, :ordinal::int AS ordinal, :note AS note, "
+        ":acceptance__approver AS \"acceptance.approver\", :acceptance__justification AS \"acceptance.justification\", "
+        ":acceptance__accept_time::timestamptz AS \"acceptance.accept_time\", "
+        ":acceptance__expire_time::timestamptz AS \"acceptance.expire_time\", :regression_count::int8 AS "
+        "regression_count, "
+        ":create_time::timestamptz AS create_time, :update_time::timestamptz AS update_time, "
+        ":last_seen_time::timestamptz AS last_seen_time, :resolve_time::timestamptz AS resolve_time, :etag AS etag";
+
+static Finding full_finding(void) {
+        static char *urls[] = {"https://a.example", "", "\xc3\xa4, \"b\" {c}"};
+        Finding finding = DEVOPSGENIE__V1__FINDING__INIT;
+        static Devopsgenie__V1__Acceptance acceptance;
+        devopsgenie__v1__acceptance__init(&acceptance);
+        acceptance.approver = text("user:1");
+        acceptance.accept_time = at(0, 0);
+        finding.name = text("organizations/acme/findings/" UUID_A);
+        finding.uid = text(UUID_A);
+        finding.resource = text("varchar");
+        finding.check = text("s3_bucket_versioning");
+        finding.n_reference_urls = COUNT(urls);
+        finding.reference_urls = urls;
+        finding.severity = DEVOPSGENIE__V1__FINDING__SEVERITY__FATAL;
+        finding.state = DEVOPSGENIE__V1__FINDING__STATE__ACCEPTED_RISK;
+        finding.muted = true;
+        finding.ordinal = INT32_MIN;
+        finding.acceptance = &acceptance;
+        finding.regression_count = INT32_MAX;
+        finding.create_time = at(-62135596800, 0);         // year 1
+        finding.update_time = at(253402300799, 999999000); // year 9999
+        finding.last_seen_time = at(-1, 1000);
+        finding.resolve_time = at(946684799, 999999000);
+        finding.etag = text("\"1\"");
+        return finding;
+}
+
+static void finding_comes_back(void **) {
+        Finding full = full_finding(), empty = DEVOPSGENIE__V1__FINDING__INIT;
+        assert_round_trip(finding_sql, &full.base);
+        assert_round_trip(finding_sql, &empty.base);
+}
+
+// The empty finding's nested messages are not there at all.
+static void nested_message_exists_with_a_column(void **) {
+        Finding empty = DEVOPSGENIE__V1__FINDING__INIT;
+        PGresult *result;
+        const struct binding_source source = {
+                .sql = finding_sql, .request = empty.base.descriptor, .response = empty.base.descriptor};
+        const Finding *response = (const Finding *)(const void *)respond_to(&source, &empty.base, &result);
+        assert_null(response->acceptance);
+        assert_null(response->create_time);
+        assert_ptr_equal(response->uid, protobuf_c_empty_string); // '' is NULL where a UUID is asked for
+        PQclear(result);
+}
+
+static const char option_sql[] =
+        "-- unset: name\n"
+        "SELECT :identifier_value AS identifier_value, :positive_int_value::int8 AS positive_int_value, "
+        ":negative_int_value::int8 AS negative_int_value, :double_value::float8 AS double_value, "
+        ":string_value::bytea AS string_value, :aggregate_value::jsonb AS aggregate_value";
+
+static void presence_survives(void **) {
+        Option absent = GOOGLE__PROTOBUF__UNINTERPRETED_OPTION__INIT, zero = absent, full = absent;
+        assert_round_trip(option_sql, &absent.base);
+        zero.has_positive_int_value = zero.has_negative_int_value = zero.has_double_value = zero.has_string_value =
+                true;
+        zero.identifier_value = text("");
+        assert_round_trip(option_sql, &zero.base);
+        full = zero;
+        full.positive_int_value = INT64_MAX;
+        full.negative_int_value = INT64_MIN;
+        full.double_value = -1.5e300;
+        full.string_value = (ProtobufCBinaryData){5, (uint8_t *)text("\0a\0\xff\n")};
+        full.aggregate_value = text("{\"a\": [1, 2]}");
+        assert_round_trip(option_sql, &full.base);
+}
+
+static void map_comes_back(void **) {
+        static char hard[] = "\"\\/\b\f\n\r\t\x01\x1f\x7f \xf0\x9f\x92\xa1 </script>";
+        Google__Rpc__ErrorInfo__MetadataEntry entries[3], *pointers[3] = {&entries[0], &entries[1], &entries[2]};
+        static char *const keys[] = {"", "a", "b"}, *const values[] = {hard, "", "c"};
+        for (size_t i = 0; i < COUNT(entries); i++) {
+                google__rpc__error_info__metadata_entry__init(&entries[i]);
+                entries[i].key = keys[i];
+                entries[i].value = values[i];
+        }
+        Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
+        const char *sql = "-- unset: reason, domain\nSELECT :metadata::jsonb AS metadata";
+        assert_round_trip(sql, &info.base);
+        info.metadata = pointers;
+        info.n_metadata = COUNT(pointers);
+        assert_round_trip(sql, &info.base);
+        entries[0].key = hard;
+        info.n_metadata = 1;
+        assert_round_trip(sql, &info.base);
+}
+
+static void duration_comes_back(void **) {
+        static const struct {
+                int64_t seconds;
+                int32_t nanos;
+        } durations[] = {{0, 0}, {1, 1000}, {-1, -999999000}, {0, -1000}, {315576000000, 0}, {-315576000000, 0}};
+        for (size_t i = 0; i < COUNT(durations); i++) {
+                Google__Protobuf__Duration delay = GOOGLE__PROTOBUF__DURATION__INIT;
+                Google__Rpc__RetryInfo info = GOOGLE__RPC__RETRY_INFO__INIT;
+                delay.seconds = durations[i].seconds;
+                delay.nanos = durations[i].nanos;
+                info.retry_delay = &delay;
+                assert_round_trip("SELECT :retry_delay::interval AS retry_delay", &info.base);
+        }
+}
+
+static void arrays_come_back(void **) {
+        Devopsgenie__Options__ServiceRole roles[] = {2, 0, 3};
+        char *gives[] = {"a", ""};
+        Devopsgenie__Options__Hook hook = DEVOPSGENIE__OPTIONS__HOOK__INIT;
+        Devopsgenie__Options__Rule rule = DEVOPSGENIE__OPTIONS__RULE__INIT;
+        hook.n_gives = COUNT(gives);
+        hook.gives = gives;
+        rule.before = &hook;
+        rule.n_service_roles = COUNT(roles);
+        rule.service_roles = roles;
+        rule.changes_access = true;
+        const char *rest = ":least_role AS least_role, :before__gives::text[] AS \"before.gives\", "
+                           ":changes_access::bool AS changes_access\n"
+                           "-- unset: any_caller, no_caller, lane, on_deleted, after, handler";
+        const char *types[] = {"text[]", "int2[]", "int4[]"};
+        for (size_t i = 0; i < COUNT(types); i++)
+                assert_round_trip(
+                        arena_printf(&arena, "SELECT :service_roles::%s AS service_roles, %s", types[i], rest),
+                        &rule.base);
+
+        int32_t numbers[] = {0, -32768, 32767};
+        Google__Protobuf__FileDescriptorProto file = GOOGLE__PROTOBUF__FILE_DESCRIPTOR_PROTO__INIT;
+        file.public_dependency = numbers;
+        file.n_public_dependency = COUNT(numbers);
+        const char *integers[] = {"int2[]", "int4[]", "int8[]"};
+        for (size_t i = 0; i < COUNT(integers); i++)
+                assert_round_trip(
+                        arena_printf(&arena,
+                                "-- unset: name, package, dependency, weak_dependency, message_type, enum_type, "
+                                "service, extension, options, source_code_info, syntax, edition\n"
+                                "SELECT :public_dependency::%s AS public_dependency",
+                                integers[i]),
+                        &file.base);
+}
+
+static void oneof_comes_back(void **) {
+        Devopsgenie__V1__SetCloudAccountCredentialsRequest none =
+                DEVOPSGENIE__V1__SET_CLOUD_ACCOUNT_CREDENTIALS_REQUEST__INIT;
+        Devopsgenie__V1__AzureCredentials azure = DEVOPSGENIE__V1__AZURE_CREDENTIALS__INIT;
+        const char *sql =
+                "-- unset: name, gcp, kubernetes, etag, azure.client_id\n"
+                "SELECT :aws__role_arn AS \"aws.role_arn\", :aws__access_key_id AS \"aws.access_key_id\", "
+                ":aws__secret_access_key AS \"aws.secret_access_key\", :aws__session_token AS \"aws.session_token\", "
+                ":azure__tenant_id AS \"azure.tenant_id\", :azure__client_secret AS \"azure.client_secret\", "
+                ":github__token AS \"github.token\"";
+        assert_round_trip(sql, &none.base);
+        Devopsgenie__V1__SetCloudAccountCredentialsRequest set = none;
+        set.credentials_case = DEVOPSGENIE__V1__SET_CLOUD_ACCOUNT_CREDENTIALS_REQUEST__CREDENTIALS_AZURE;
+        set.azure = &azure;
+        assert_round_trip(sql, &set.base);
+        azure.tenant_id = text("t");
+        assert_round_trip(sql, &set.base);
+}
+
+static void two_members_of_a_oneof_are_broken(void **) {
+        struct binding *binding = make_binding(&(struct binding_source){
+                .sql = "-- unset: name, gcp, kubernetes, etag, aws, azure.tenant_id, azure.client_id\n"
+                       "SELECT 'a' AS \"azure.client_secret\", 'b' AS \"github.token\"",
+                .response = &devopsgenie__v1__set_cloud_account_credentials_request__descriptor});
+        PGresult *result = run_binding(binding, NULL, &(struct binding_values){0});
+        assert_int_equal(binding_response(binding, result, 1, &arena,
+                                 new_message(&devopsgenie__v1__set_cloud_account_credentials_request__descriptor)),
+                BINDING_BROKEN);
+        PQclear(result);
+        binding_free(binding);
+}
+
+// --- Rows ---
+
+static enum binding_status read_one(
+        const char *sql, const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **ret_response) {
+        struct binding *binding = make_binding(&(struct binding_source){.sql = sql, .response = descriptor});
+        PGresult *result = run_binding(binding, NULL, &(struct binding_values){0});
+        *ret_response = new_message(descriptor);
+        enum binding_status status = binding_response(binding, result, 1, &arena, *ret_response);
+        PQclear(result);
+        binding_free(binding);
+        return status;
+}
+
+static void rows_that_do_not_fit_are_broken(void **) {
+        static const char retry[] = "SELECT '%s'::interval AS retry_delay";
+        static const char event[] =
+                "-- unset: event_time, actor, scan, reason, to_state\nSELECT %s AS from_state, %s AS expire_time";
+        static const char option[] = "-- unset: name, identifier_value, negative_int_value, double_value, "
+                                     "string_value, aggregate_value\nSELECT -1 AS positive_int_value";
+        static const char info[] = "-- unset: reason, domain\nSELECT '%s'::jsonb AS metadata";
+        const struct {
+                const char *sql;
+                const ProtobufCMessageDescriptor *descriptor;
+                enum binding_status status;
+        } rows[] = {
+                {arena_printf(&arena, retry, "1 month"), &google__rpc__retry_info__descriptor, BINDING_BROKEN},
+                {arena_printf(&arena, retry, "1 day -1 us"), &google__rpc__retry_info__descriptor, BINDING_OK},
+                {arena_printf(&arena, retry, "2000000000 days"), &google__rpc__retry_info__descriptor, BINDING_BROKEN},
+                {arena_printf(&arena, event, "'OPEN'", "now()"), &devopsgenie__v1__finding_event__descriptor,
+                        BINDING_OK},
+                {arena_printf(&arena, event, "NULL", "NULL::timestamptz"), &devopsgenie__v1__finding_event__descriptor,
+                        BINDING_OK},
+                {arena_printf(&arena, event, "''", "now()"), &devopsgenie__v1__finding_event__descriptor, BINDING_OK},
+                {arena_printf(&arena, event, "'open'", "now()"), &devopsgenie__v1__finding_event__descriptor,
+                        BINDING_BROKEN},
+                {arena_printf(&arena, event, "5", "now()"), &devopsgenie__v1__finding_event__descriptor,
+                        BINDING_BROKEN},
+                {arena_printf(&arena, event, "-1", "now()"), &devopsgenie__v1__finding_event__descriptor,
+                        BINDING_BROKEN},
+                {arena_printf(&arena, event, "1", "'infinity'::timestamptz"),
+                        &devopsgenie__v1__finding_event__descriptor, BINDING_BROKEN},
+                {arena_printf(&arena, event, "1", "'-infinity'::timestamptz"),
+                        &devopsgenie__v1__finding_event__descriptor, BINDING_BROKEN},
+                {arena_printf(&arena, event, "1", "'10000-01-01Z'::timestamptz"),
+                        &devopsgenie__v1__finding_event__descriptor, BINDING_BROKEN},
+                {option, &google__protobuf__uninterpreted_option__descriptor, BINDING_BROKEN},
+                {arena_printf(&arena, info, "{\"a\": 1}"), &google__rpc__error_info__descriptor, BINDING_BROKEN},
+                {arena_printf(&arena, info, "[\"a\"]"), &google__rpc__error_info__descriptor, BINDING_BROKEN},
+                {"-- unset: extent, regions\nSELECT ARRAY['a', NULL] AS services",
+                        &devopsgenie__v1__coverage__descriptor, BINDING_BROKEN},
+                {"-- unset: extent, regions\nSELECT ARRAY[['a'], ['b']] AS services",
+                        &devopsgenie__v1__coverage__descriptor, BINDING_BROKEN},
+                {"-- unset: extent, regions\nSELECT '{}'::text[] AS services", &devopsgenie__v1__coverage__descriptor,
+                        BINDING_OK},
+                {"-- unset: extent, regions\nSELECT '[5:6]={a,b}'::text[] AS services",
+                        &devopsgenie__v1__coverage__descriptor, BINDING_OK},
+                {"-- unset: extent, regions\nSELECT '{}'::text[] AS services WHERE false",
+                        &devopsgenie__v1__coverage__descriptor, BINDING_BROKEN},
+        };
+        for (size_t i = 0; i < COUNT(rows); i++) {
+                ProtobufCMessage *response;
+                enum binding_status status = read_one(rows[i].sql, rows[i].descriptor, &response);
+                if (status != rows[i].status)
+                        fail_msg("%s: %d", rows[i].sql, status);
+        }
+}
+
+static void refusal_has_reason_and_metadata(void **) {
+        const char *names[3], *values[3];
+        struct binding *binding = make_binding(&(struct binding_source){
+                .sql = "-- unset: retry_delay\nSELECT :caller_id::text AS refusal, 'OPEN' AS refusal_state, NULL AS "
+                       "refusal_nothing, 'x'::varchar AS refusal_rule",
+                .response = &google__rpc__retry_info__descriptor});
+        PGresult *result = run_binding(binding, NULL, &(struct binding_values){.caller_id = "WRONG_STATE"});
+        assert_string_equal(binding_refusal(binding, result), "WRONG_STATE");
+        assert_int_equal(binding_refusal_metadata(binding, result, 3, names, values), 2);
+        assert_string_equal(names[0], "state");
+        assert_string_equal(values[0], "OPEN");
+        assert_string_equal(names[1], "rule");
+        assert_string_equal(values[1], "x");
+        assert_int_equal(binding_refusal_metadata(binding, result, 1, names, values), 1);
+        PQclear(result);
+        result = run_binding(binding, NULL, &(struct binding_values){0});
+        assert_null(binding_refusal(binding, result));
+        PQclear(result);
+        binding_free(binding);
+}
+
+// A statement without a response has a refusal, too.
+static void rows_for_c_are_left_alone(void **) {
+        struct binding *binding = make_binding(
+                &(struct binding_source){.sql = "SELECT 'NO' AS refusal, 1.5 AS whatever, 2 AS after_x"});
+        PGresult *result = run_binding(binding, NULL, &(struct binding_values){0});
+        assert_string_equal(binding_refusal(binding, result), "NO");
+        assert_false(binding_is_list(binding));
+        PQclear(result);
+        binding_free(binding);
+}
+
+// --- Lists ---
+
+static const struct binding_source list_source = {
+        .sql = "-- unset: from_state, to_state, actor, scan, expire_time\n"
+               "SELECT timestamptz '2026-01-01Z' + n * interval '1 s' AS event_time, n::text AS reason, n / 4 AS "
+               "after_group, "
+               "       lpad(n::text, 2, '0') COLLATE \"C\" AS after_text, ('00000000-0000-0000-0000-' || lpad(n::text, "
+               "12, "
+               "       '0'))::uuid AS after_id\n"
+               "  FROM generate_series(1, 10) n\n"
+               " WHERE (n / 4, lpad(n::text, 2, '0') COLLATE \"C\", ('00000000-0000-0000-0000-' || lpad(n::text, 12, "
+               "       '0'))::uuid) > (coalesce(:after_group, -1), coalesce(:after_text, ''), coalesce(:after_id, "
+               "       '00000000-0000-0000-0000-000000000000'::uuid))\n"
+               " ORDER BY n LIMIT :page_limit",
+        .request = &devopsgenie__v1__list_finding_events_request__descriptor,
+        .response = &devopsgenie__v1__list_finding_events_response__descriptor};
+
+typedef Devopsgenie__V1__ListFindingEventsResponse List;
+
+// Reads a page; checks its first row and its count; sets the cursor of the next one.
+static void read_page(const struct binding *binding, struct binding_values *values, const char *first, size_t count) {
+        PGresult *result = run_binding(binding, NULL, values);
+        List *list = (List *)(void *)new_message(list_source.response);
+        assert_int_equal(binding_response(binding, result, values->page_size, &arena, &list->base), BINDING_OK);
+        assert_int_equal(list->n_finding_events, count);
+        assert_string_equal(list->finding_events[0]->reason, first);
+        assert_int_equal(list->finding_events[0]->event_time->seconds, 1767225600 + strtol(first, NULL, 10));
+        assert_null(list->finding_events[0]->expire_time);
+        assert_int_equal(
+                binding_cursor(binding, result, values->page_size, &arena, &values->cursor, &values->cursor_size),
+                BINDING_OK);
+        PQclear(result);
+}
+
+static void pages_follow_each_other(void **) {
+        struct binding *binding = make_binding(&list_source);
+        assert_true(binding_is_list(binding));
+        struct binding_values values = {.page_size = 4};
+        read_page(binding, &values, "1", 4);
+        assert_int_equal(values.cursor_size, 3 * 4 + 4 + 2 + 16);
+        read_page(binding, &values, "5", 4);
+        read_page(binding, &values, "9", 2);
+        assert_int_equal(values.cursor_size, 0);
+        values = (struct binding_values){.page_size = 10};
+        read_page(binding, &values, "1", 10);
+        assert_int_equal(values.cursor_size, 0);
+        binding_free(binding);
+}
+
+static void forged_cursors_are_broken(void **) {
+        struct binding *binding = make_binding(&list_source);
+        struct binding_values values = {.page_size = 4};
+        read_page(binding, &values, "1", 4);
+        const struct storage_value *parameters;
+        const char *field, *reason, *whole = values.cursor;
+        size_t size = values.cursor_size;
+        for (size_t cut = 0; cut < size; cut++) {
+                // At its end, so that a sanitizer sees what is read behind it.
+                char *copy = malloc(cut + 1);
+                memcpy(copy + 1, whole, cut);
+                values.cursor = copy + 1;
+                values.cursor_size = cut;
+                assert_int_equal(binding_parameters(binding, NULL, &values, &arena, &parameters, &field, &reason),
+                        BINDING_BROKEN);
+                free(copy);
+        }
+        char *longer = arena_copy(&arena, whole, size);
+        values.cursor = longer;
+        values.cursor_size = size + 1;
+        assert_int_equal(
+                binding_parameters(binding, NULL, &values, &arena, &parameters, &field, &reason), BINDING_BROKEN);
+        for (size_t at = 0; at < 4; at++) {
+                longer = arena_copy(&arena, whole, size);
+                longer[at] ^= (char)0x81;
+                values.cursor = longer;
+                values.cursor_size = size;
+                assert_int_equal(binding_parameters(binding, NULL, &values, &arena, &parameters, &field, &reason),
+                        BINDING_BROKEN);
+        }
+        binding_free(binding);
+}
+
+static void sort_key_without_value_is_broken(void **) {
+        struct binding *binding = make_binding(&(struct binding_source){
+                .sql = "-- unset: event_time, from_state, to_state, actor, scan, expire_time\n"
+                       "SELECT 'x' AS reason, nullif(n, 1) AS after_n FROM generate_series(1, 2) n WHERE n > "
+                       "coalesce(:after_n, 0) LIMIT :page_limit",
+                .response = list_source.response});
+        const char *cursor;
+        size_t size;
+        PGresult *result = run_binding(binding, NULL, &(struct binding_values){.page_size = 1});
+        assert_int_equal(binding_cursor(binding, result, 1, &arena, &cursor, &size), BINDING_BROKEN);
+        assert_int_equal(binding_cursor(binding, result, 0, &arena, &cursor, &size), BINDING_BROKEN);
+        PQclear(result);
+        binding_free(binding);
+}
+
+// --- Hostile results ---
+
+// Results of the described shape with lengths and bytes that are not: an error or a message that packs, nothing else.
+static void wrong_values_are_broken_or_harmless(void **) {
+        struct binding *binding = make_binding(&(struct binding_source){.sql = finding_sql,
+                .request = &devopsgenie__v1__finding__descriptor,
+                .response = &devopsgenie__v1__finding__descriptor});
+        Finding finding = full_finding();
+        PGresult *good = run_binding(binding, &finding.base, &(struct binding_values){0});
+        uint32_t random = 1;
+        unsigned broken = 0;
+        for (int round = 0; round < 5000; round++) {
+                struct arena small;
+                PGresult *bad = PQcopyResult(good, PG_COPYRES_ATTRS | PG_COPYRES_TUPLES);
+                random = random * 1664525 + 1013904223;
+                int column = (int)(random >> 8) % PQnfields(good), size = PQgetlength(good, 0, column);
+                char *value = arena_copy(&arena, PQgetvalue(good, 0, column), (size_t)size);
+                random = random * 1664525 + 1013904223;
+                int wrong_size = random & 0x10000 ? size : (int)(random >> 8) % (size + 1);
+                if (size)
+                        value[(random >> 20) % (unsigned)size] ^= (char)(1 << (random & 7));
+                assert_true(PQsetvalue(bad, 0, column, value, wrong_size));
+                arena_init(&small, 1 << 16);
+                ProtobufCMessage *response = new_message(finding.base.descriptor);
+                if (binding_response(binding, bad, 1, &small, response) == BINDING_OK)
+                        protobuf_c_message_pack(
+                                response, arena_alloc(&arena, protobuf_c_message_get_packed_size(response) + 1));
+                else
+                        broken++;
+                arena_drop(&small, false);
+                PQclear(bad);
+                if (round % 100 == 99) {
+                        drop_arena(NULL);
+                        new_arena(NULL);
+                }
+        }
+        assert_in_range(broken, 500, 4500);
+        PQclear(good);
+        binding_free(binding);
+}
+
+// Arrays that end where they should not, with nothing behind them.
+static void cut_arrays_are_broken(void **) {
+        static const char array[] = "\0\0\0\1\0\0\0\0\0\0\0\x19\0\0\0\2\0\0\0\1\0\0\0\1a\0\0\0\2bc";
+        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(
+                &devopsgenie__v1__coverage__descriptor, "services");
+        bool is_array;
+        struct conversion conversion;
+        size_t count;
+        void *elements;
+        assert_true(convert_find_read(field, pg_type_find(25, &is_array), &conversion));
+        for (size_t size = 0; size < sizeof array; size++) {
+                char *copy = malloc(size + 1);
+                memcpy(copy + 1, array, size);
+                enum binding_status status = read_array(&conversion, &count, &elements, copy + 1, size, &arena);
+                assert_int_equal(status, size == sizeof array - 1 ? BINDING_OK : BINDING_BROKEN);
+                free(copy);
+        }
+        assert_int_equal(count, 2);
+        assert_string_equal(((char **)elements)[1], "bc");
+        for (size_t at = 0; at < sizeof array - 1; at++) {
+                char *copy = malloc(sizeof array - 1);
+                memcpy(copy, array, sizeof array - 1);
+                copy[at] = (char)0xff;
+                bool harmless = (at >= 4 && at < 8) || (at >= 16 && at < 20) || at == 24 || at >= 29;
+                enum binding_status status = read_array(&conversion, &count, &elements, copy, sizeof array - 1, &arena);
+                assert_int_equal(status, harmless ? BINDING_OK : BINDING_BROKEN);
+                free(copy);
+        }
+}
+
+// A connection that was made after a migration may describe the statement otherwise.
+static void other_columns_are_broken(void **) {
+        struct binding *binding = make_binding(&(struct binding_source){
+                .sql = "SELECT interval '1 s' AS retry_delay", .response = &google__rpc__retry_info__descriptor});
+        static const char *const others[] = {"SELECT 'text'", "SELECT interval '1 s', 1", "SELECT"};
+        for (size_t i = 0; i < COUNT(others); i++) {
+                PGresult *result = PQexecParams(database.admin, others[i], 0, NULL, NULL, NULL, NULL, 1);
+                assert_int_equal(
+                        binding_response(binding, result, 1, &arena, new_message(&google__rpc__retry_info__descriptor)),
+                        BINDING_BROKEN);
+                PQclear(result);
+        }
+        PGresult *as_text = PQexec(database.admin, "SELECT interval '1 s' AS retry_delay");
+        assert_int_equal(
+                binding_response(binding, as_text, 1, &arena, new_message(&google__rpc__retry_info__descriptor)),
+                BINDING_BROKEN);
+        PQclear(as_text);
+        binding_free(binding);
+}
+
+static void described_twice_works(void **) {
+        char *error;
+        PGconn *other = database_connect(database.url);
+        struct binding *binding = make_binding(&list_source);
+        assert_true(binding_describe(binding, other, &error));
+        assert_true(binding_describe(binding, database.admin, &error));
+        struct binding_values values = {.page_size = 4};
+        read_page(binding, &values, "1", 4);
+        PQfinish(other);
+        // What cannot be described leaves it as it was.
+        PGconn *gone = PQconnectdb("host=/nonexistent");
+        assert_false(binding_describe(binding, gone, &error));
+        free(error);
+        PQfinish(gone);
+        read_page(binding, &values, "5", 4);
+        binding_free(binding);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(finding_comes_back, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(nested_message_exists_with_a_column, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(presence_survives, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(map_comes_back, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(duration_comes_back, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(arrays_come_back, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(oneof_comes_back, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(two_members_of_a_oneof_are_broken, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(rows_that_do_not_fit_are_broken, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(refusal_has_reason_and_metadata, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(rows_for_c_are_left_alone, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(pages_follow_each_other, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(forged_cursors_are_broken, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(sort_key_without_value_is_broken, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(wrong_values_are_broken_or_harmless, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(cut_arrays_are_broken, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(other_columns_are_broken, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(described_twice_works, new_arena, drop_arena),
+        };
+        database_make(&database, "binder");
+        int failed = cmocka_run_group_tests_name("binder", tests, NULL, NULL);
+        database_drop(&database);
+        return failed;
+}
