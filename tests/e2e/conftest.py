@@ -154,7 +154,7 @@ class Organization:
 
     def cloud_account(self, account_uid="123456789012", provider="AWS"):
         account = self.v1.CloudAccount(
-            provider=self.v1.CloudAccount.Provider.Value(provider), account_uid=account_uid, display_name=account_uid
+            provider=self.v1.CloudAccount.Provider.Value(provider), account_uid=account_uid, display_name=account_uid[:100]
         )
         return self.owner.cloud_accounts.CreateCloudAccount(
             self.v1.CreateCloudAccountRequest(parent=self.name, cloud_account=account)

@@ -74,6 +74,15 @@ def test_two_people_with_one_address_cannot_both_be_bound(v1, organization, pers
     assert sum(isinstance(answer, list) for answer in answers) == 1
 
 
+def test_a_persons_first_calls_may_come_all_at_once(v1, organization, person):
+    """As those of a web page do, right after the first login."""
+    for n in range(5):
+        invite(v1, organization, f"eve{n}@example.com")
+        eve = person(f"eve{n}", f"eve{n}@example.com")
+        answers = at_once(*[lambda eve=eve: members(v1, organization, eve)] * 8)
+        assert all(isinstance(answer, list) for answer in answers), [str(answer) for answer in answers]
+
+
 def test_an_address_is_a_member_once(v1, organization):
     invite(v1, organization, "eve@example.com")
     with refused("ALREADY_EXISTS"):

@@ -71,6 +71,7 @@ KINDS = [Organizations, Members, ApiKeys, CloudAccounts]
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
 def kind(request, v1, organization, admin):
+    organization.owner.members.ListMembers(v1.ListMembersRequest(parent=organization.name))  # binds the owner
     return request.param(v1, organization, admin)
 
 
@@ -84,8 +85,10 @@ def test_a_repeat_gives_what_the_first_made(kind):
 
 def test_repeats_at_once_make_one(kind):
     request_id = str(uuid.uuid4())
-    answers = at_once(*[lambda: kind.create(request_id)] * 8)
-    assert all(answer == answers[0] for answer in answers), [str(answer) for answer in answers]
+    answers = at_once(*[lambda: kind.create(request_id)] * 16)
+    failed = [str(answer) for answer in answers if isinstance(answer, Exception)]
+    assert not failed, failed[0]
+    assert all(answer == answers[0] for answer in answers)
     assert kind.count() == 1
 
 

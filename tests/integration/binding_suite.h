@@ -104,7 +104,7 @@ static inline void assert_same_message(const ProtobufCMessage *a, const Protobuf
 }
 
 // protobuf-c's strings are not const.
-static inline char *text(const char *value) { return (char *)(uintptr_t)value; }
+#define text(value) ((char *)(uintptr_t)(value))
 
 static inline Google__Protobuf__Timestamp *at(int64_t seconds, int32_t nanos) {
         Google__Protobuf__Timestamp *time = (Google__Protobuf__Timestamp *)(void *)new_message(

@@ -37,7 +37,7 @@ static const char finding_sql[] =
         ":last_seen_time::timestamptz AS last_seen_time, :resolve_time::timestamptz AS resolve_time, :etag AS etag";
 
 static Finding full_finding(void) {
-        static char *urls[] = {"https://a.example", "", "\xc3\xa4, \"b\" {c}"};
+        static char *urls[] = {text("https://a.example"), text(""), text("\xc3\xa4, \"b\" {c}")};
         Finding finding = DEVOPSGENIE__V1__FINDING__INIT;
         static Devopsgenie__V1__Acceptance acceptance;
         devopsgenie__v1__acceptance__init(&acceptance);
@@ -107,7 +107,7 @@ static void presence_survives(void **) {
 static void map_comes_back(void **) {
         static char hard[] = "\"\\/\b\f\n\r\t\x01\x1f\x7f \xf0\x9f\x92\xa1 </script>";
         Google__Rpc__ErrorInfo__MetadataEntry entries[3], *pointers[3] = {&entries[0], &entries[1], &entries[2]};
-        static char *const keys[] = {"", "a", "b"}, *const values[] = {hard, "", "c"};
+        static char *const keys[] = {text(""), text("a"), text("b")}, *const values[] = {hard, text(""), text("c")};
         for (size_t i = 0; i < COUNT(entries); i++) {
                 google__rpc__error_info__metadata_entry__init(&entries[i]);
                 entries[i].key = keys[i];
@@ -141,7 +141,7 @@ static void duration_comes_back(void **) {
 
 static void arrays_come_back(void **) {
         Devopsgenie__Options__ServiceRole roles[] = {2, 0, 3};
-        char *gives[] = {"a", ""};
+        char *gives[] = {text("a"), text("")};
         Devopsgenie__Options__Hook hook = DEVOPSGENIE__OPTIONS__HOOK__INIT;
         Devopsgenie__Options__Rule rule = DEVOPSGENIE__OPTIONS__RULE__INIT;
         hook.n_gives = COUNT(gives);

@@ -7,6 +7,7 @@
 #include <google/protobuf/descriptor.pb-c.h>
 #include <google/protobuf/duration.pb-c.h>
 #include <google/protobuf/field_mask.pb-c.h>
+#include <google/rpc/error_details.pb-c.h>
 
 typedef Devopsgenie__V1__Finding Finding;
 typedef Google__Protobuf__UninterpretedOption Option;
@@ -67,7 +68,7 @@ static void body_and_nested_fields(void **) {
         member.etag = text("7");
         request.member = &member;
         assert_row(&source, &request.base, &(struct binding_values){0}, "OWNER a@b.example 7 -");
-        char *paths[] = {"role", "email"};
+        char *paths[] = {text("role"), text("email")};
         mask.paths = paths;
         mask.n_paths = COUNT(paths);
         request.update_mask = &mask;
@@ -82,7 +83,7 @@ static Devopsgenie__V1__ImportBatch *make_batch(void) {
         static Devopsgenie__V1__ImportBatch batch;
         static Devopsgenie__V1__CheckDescription checks[2], *check_pointers[2] = {&checks[0], &checks[1]};
         static Devopsgenie__V1__Evaluation evaluations[2], *evaluation_pointers[2] = {&evaluations[0], &evaluations[1]};
-        static char *urls[] = {"a\"", "b\n"};
+        static char *urls[] = {text("a\""), text("b\n")};
         devopsgenie__v1__import_batch__init(&batch);
         for (unsigned i = 0; i < 2; i++) {
                 devopsgenie__v1__check_description__init(&checks[i]);
