@@ -206,7 +206,9 @@ static enum step_result step_authorize(struct core_call *call) {
         }
 }
 
-static enum step_result step_validate(struct core_call *call) { return validate(&call->call) ? STEP_NEXT : STEP_END; }
+static enum step_result step_validate(struct core_call *call) {
+        return name_check(&call->call) && validate(&call->call) ? STEP_NEXT : STEP_END;
+}
 
 // The statement, or the handler in its place.
 static enum step_result step_execute(struct core_call *call) {

@@ -61,6 +61,24 @@ static bool malformed(struct call *call, const char *why) {
         return call_refuse_field(call, rule->field, "%s; its form is %s", why, pattern);
 }
 
+// One collection and its id at *at: the value goes to call->name_values, *at behind it.
+static bool take_part(struct call *call, unsigned i, const char **at) {
+        const char *collection = call->method->name.collections[i];
+        size_t size = strlen(collection);
+        if (strncmp(*at, collection, size) || (*at)[size] != '/')
+                return malformed(call, "is malformed");
+        *at += size + 1;
+        size = strcspn(*at, "/");
+        if (i == 0 ? !is_slug(*at, size) : !is_uuid(*at, size))
+                return malformed(call, i == 0 ? "has a malformed organization" : "has a malformed UUID");
+        char *value = arena_copy(&call->arena, *at, size);
+        if (!value)
+                return call_fail(call, "arena");
+        call->name_values[i] = value;
+        *at += size;
+        return true;
+}
+
 bool name_locate(struct call *call) {
         const struct name_rule *rule = &call->method->name;
         if (!rule->field)
@@ -69,23 +87,23 @@ bool name_locate(struct call *call) {
         if (!at || !*at)
                 return malformed(call, "is required");
         call->name = at;
-        for (unsigned i = 0; rule->collections[i]; i++) {
-                size_t size = strlen(rule->collections[i]);
-                if (strncmp(at, rule->collections[i], size) || at[size] != '/')
-                        return malformed(call, "is malformed");
-                at += size + 1;
-                size = strcspn(at, "/");
-                if (i == 0 ? !is_slug(at, size) : !is_uuid(at, size))
-                        return malformed(call, i == 0 ? "has a malformed organization" : "has a malformed UUID");
-                char *value = arena_copy(&call->arena, at, size);
-                if (!value)
-                        return call_fail(call, "arena");
-                call->name_values[i] = value;
-                at += size;
-                bool last = !rule->collections[i + 1];
-                if (last ? *at : *at++ != '/')
-                        return malformed(call, "is malformed");
-        }
+        if (!take_part(call, 0, &at))
+                return false;
         call->organization = call->name_values[0];
         return true;
+}
+
+bool name_check(struct call *call) {
+        const struct name_rule *rule = &call->method->name;
+        if (!rule->field)
+                return true;
+        const char *at = strchr(call->name, '/') + 1;
+        at += strcspn(at, "/");
+        for (unsigned i = 1; rule->collections[i]; i++) {
+                if (*at++ != '/')
+                        return malformed(call, "is malformed");
+                if (!take_part(call, i, &at))
+                        return false;
+        }
+        return !*at || malformed(call, "is malformed");
 }

@@ -262,6 +262,12 @@ void server_set_serving(struct server *server, bool serving) {
                 health_changed(server);
 }
 
+// Calls that wait for a statement outlive their connections: their queues must too. Bounded by the statement timeouts.
+static void await_calls(const struct server *server) {
+        for (unsigned i = 0; i < AWAIT_CALLS_MS && atomic_load(&server->in_flight); i++)
+                nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 void server_stop(struct server *server, unsigned timeout_ms) {
         server_set_serving(server, false);
         atomic_store(&server->stopping, true);
@@ -275,6 +281,7 @@ void server_stop(struct server *server, unsigned timeout_ms) {
         }
         grpc_completion_queue_shutdown(done);
         grpc_completion_queue_destroy(done);
+        await_calls(server);
         grpc_completion_queue_shutdown(server->stream_queue);
         pthread_join(server->stream_thread, NULL);
         for (unsigned i = 0; i < server->call_thread_count; i++) {

@@ -237,9 +237,10 @@ bool connection_submit(struct connection *connection, struct call *call, const c
         return stream > 0 || complain("request", nghttp2_strerror(stream));
 }
 
+// What has come: what has not yet wakes us again.
 static bool read_all(struct connection *connection) {
         static unsigned char buffer[READ_BUFFER];
-        for (;;) {
+        do {
                 int count = SSL_read(connection->ssl, buffer, sizeof buffer);
                 if (count <= 0)
                         return SSL_get_error(connection->ssl, count) == SSL_ERROR_WANT_READ ||
@@ -247,7 +248,8 @@ static bool read_all(struct connection *connection) {
                 ssize_t taken = nghttp2_session_mem_recv(connection->session, buffer, (size_t)count);
                 if (taken < 0)
                         return complain("reading", nghttp2_strerror((int)taken));
-        }
+        } while (SSL_has_pending(connection->ssl));
+        return true;
 }
 
 // Gathers frames, so that many of them go out as one record.
