@@ -320,7 +320,7 @@ static void describe_end(const struct connection *connection, const char *why, c
         size_t size = (size_t)length < ERROR_TEXT ? (size_t)length : ERROR_TEXT - 1;
         while (size && ret_text[size - 1] == '\n')
                 ret_text[--size] = '\0';
-        for (char *at = ret_text; (at = strchr(at, '\n'));)
+        for (char *at = ret_text; (at = strpbrk(at, "\n\t"));)
                 *at = ' ';
 }
 

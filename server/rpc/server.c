@@ -20,7 +20,8 @@ enum {
         STREAM_ACCEPTORS = 4,
         METADATA_BYTES = 65536,
         KEEPALIVE_MS = 60000,
-        KEEPALIVE_TIMEOUT_MS = 20000
+        KEEPALIVE_TIMEOUT_MS = 20000,
+        AWAIT_CALLS_MS = 10000
 };
 
 // A request for the next call, posted with core: generic ones for unary calls, registered ones for streams, since the

@@ -168,7 +168,7 @@ static void arrays_come_back(void **) {
                 assert_round_trip(
                         arena_printf(&arena,
                                 "-- unset: name, package, dependency, weak_dependency, message_type, enum_type, "
-                                "service, extension, options, source_code_info, syntax, edition\n"
+                                "service, extension, options, source_code_info, syntax\n"
                                 "SELECT :public_dependency::%s AS public_dependency",
                                 integers[i]),
                         &file.base);
