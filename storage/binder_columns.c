@@ -115,7 +115,7 @@ static bool plan_refusal(struct plan *plan, int index, struct problems *problems
 
 static void plan_column(const struct binding *binding, struct plan *plan, int index, struct problems *problems) {
         const char *name = PQfname(plan->description, index);
-        if (find_column(plan, name) != index)
+        if (binding->source.response && find_column(plan, name) != index)
                 problem(problems, "column \"%s\": there are several of this name", name);
         else if (plan_refusal(plan, index, problems) || !binding->source.response)
                 return;
@@ -153,7 +153,7 @@ static void check_filled(const struct binding *binding, const struct plan *plan,
                 char nested[MAX_PATH + 1];
                 snprintf(nested, sizeof nested, "%s.", name);
                 // A column that is no field's is reported already.
-                if (field_has_fields(field))
+                if (field_has_fields(field) && field->label != PROTOBUF_C_LABEL_REPEATED)
                         check_filled(binding, plan, field->descriptor, nested, problems);
         }
 }

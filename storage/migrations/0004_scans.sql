@@ -121,15 +121,21 @@ GRANT SELECT, INSERT, UPDATE ON resources TO genie_app;
 CALL protect_tenant_table('resources');
 CALL allow_system('resources', 'SELECT, DELETE');
 
--- The last scan that saw every active finding of a (check, region) pair of an account: what last_seen_time is derived
--- from, so that a finding that a scan sees again costs no write.
+-- What is known of the (check, region) pairs of an account. A scan that finds in a pair what the scan before found there
+-- needs to look no closer and writes nothing but this.
 CREATE TABLE account_coverage (
   organization_id uuid NOT NULL,
   cloud_account_id uuid NOT NULL,
   check_id uuid NOT NULL,
   scope_region text COLLATE "C" NOT NULL,
+  -- The last scan that saw every active finding of the pair: last_seen_time of a finding is derived from it.
   scan_id uuid NOT NULL,
   scan_time timestamptz NOT NULL,
+  active_count int NOT NULL,  -- the pair's findings that are not RESOLVED: only scans change that
+  -- Two sums over hashes of that scan's results of the pair, in any order; NULL where the findings of the pair do not
+  -- follow from one scan's results alone.
+  digest_high bigint,
+  digest_low bigint,
   PRIMARY KEY (organization_id, cloud_account_id, check_id, scope_region),
   FOREIGN KEY (organization_id, cloud_account_id) REFERENCES cloud_accounts ON DELETE CASCADE
 ) WITH (fillfactor = 50);  -- every scan updates its pairs, in place
@@ -184,6 +190,16 @@ CREATE UNLOGGED TABLE import_batches (
   severities smallint[] NOT NULL,  -- Finding.Severity
   status_details text[] COLLATE "C" NOT NULL,
   muted boolean[] NOT NULL,
+  -- The results by check and region: how many of each status, and the sums that make account_coverage's digest.
+  pair_checks text[] COLLATE "C" NOT NULL,
+  pair_services text[] COLLATE "C" NOT NULL,
+  pair_regions text[] COLLATE "C" NOT NULL,
+  pair_pass_counts int[] NOT NULL,
+  pair_fail_counts int[] NOT NULL,
+  pair_manual_counts int[] NOT NULL,
+  pair_muted_counts int[] NOT NULL,
+  pair_digests_high bigint[] NOT NULL,
+  pair_digests_low bigint[] NOT NULL,
   -- Descriptions of checks.
   check_keys text[] COLLATE "C" NOT NULL,
   check_services text[] NOT NULL,
@@ -201,6 +217,8 @@ CREATE UNLOGGED TABLE import_batches (
   described_services text[] NOT NULL,
   described_labels jsonb[] NOT NULL,
   described_metadata text[] NOT NULL,
+  described_lengths int[] NOT NULL,   -- of the metadata
+  described_hashes bytea[] NOT NULL,  -- SHA-256 of name, type, service, labels and metadata
   PRIMARY KEY (organization_id, scan_id, first_record),
   FOREIGN KEY (organization_id, scan_id) REFERENCES import_runs ON DELETE CASCADE
 );

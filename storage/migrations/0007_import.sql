@@ -96,75 +96,130 @@ $$;
 
 -- Compares a scan's results with what is known of its account and writes what differs; counts go into `counted`.
 --
--- A result and a finding are of one identity where resource, check and ordinal agree: the ordinal tells several records
--- of one check on one resource apart, by resource name and status detail. A statement over 100,000 results and as many
--- findings: each is read once, joined by hash, and what has not changed is not written.
+-- Results come by (check, region) pair. A pair whose results are what the last scan found there is done with: no finding
+-- of it can have changed, since only scans find and resolve. In the other pairs, a result and a finding are of one
+-- identity where resource, check and ordinal agree: the ordinal tells several records of one check on one resource
+-- apart, by resource name and status detail. All joins are by hash, whatever the planner takes the scan for.
 CREATE FUNCTION import_results(scan scans, account_provider text, OUT counted scans)
-  LANGUAGE plpgsql SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+  LANGUAGE plpgsql
+  SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 AS $$
 BEGIN
   counted := scan;
-  WITH record AS MATERIALIZED (
+  WITH batch_pair AS MATERIALIZED (
+    SELECT p.*, CASE WHEN g.service IS NULL THEN p.region ELSE '' END AS scope_region
+      FROM (SELECT b.first_record, unnest(b.pair_checks) AS check_key, unnest(b.pair_services) AS service,
+                   unnest(b.pair_regions) AS region, unnest(b.pair_pass_counts) AS pass,
+                   unnest(b.pair_fail_counts) AS fail, unnest(b.pair_manual_counts) AS manual,
+                   unnest(b.pair_muted_counts) AS muted, unnest(b.pair_digests_high) AS digest_high,
+                   unnest(b.pair_digests_low) AS digest_low
+              FROM import_batches b
+             WHERE b.organization_id = scan.organization_id AND b.scan_id = scan.scan_id) p
+      LEFT JOIN global_services g ON g.provider = account_provider AND g.service = p.service
+  ), reported AS MATERIALIZED (
+    SELECT check_key, scope_region, min(service) AS service, sum(pass)::int AS pass, sum(fail)::int AS fail,
+           sum(manual)::int AS manual, sum(muted)::int AS muted, sum(digest_high)::bigint AS digest_high,
+           sum(digest_low)::bigint AS digest_low
+      FROM batch_pair GROUP BY check_key, scope_region
+  ), new_check AS (
+    -- Those that nobody describes: known by their key alone. Another account's scan may bring one at the same time.
+    INSERT INTO checks AS c (organization_id, check_id, provider, check_key, service)
+      SELECT scan.organization_id, uuid_v7(), account_provider, r.check_key, min(r.service)
+        FROM reported r
+       WHERE NOT EXISTS (SELECT FROM checks c WHERE c.organization_id = scan.organization_id
+                            AND c.provider = account_provider AND c.check_key = r.check_key)
+       GROUP BY r.check_key ORDER BY r.check_key
+    ON CONFLICT (organization_id, provider, check_key) DO UPDATE SET service = c.service
+    RETURNING check_id, check_key, service
+  ), check_id AS MATERIALIZED (
+    SELECT check_id, check_key, service FROM checks
+     WHERE organization_id = scan.organization_id AND provider = account_provider
+    UNION ALL
+    SELECT check_id, check_key, service FROM new_check
+  ), covered AS (
+    SELECT * FROM account_coverage
+     WHERE organization_id = scan.organization_id AND cloud_account_id = scan.cloud_account_id
+  ), known_pair AS MATERIALIZED (
+    -- The pairs that the scan reports or the account has.
+    SELECT check_id, scope_region, c.check_key, r.check_key IS NOT NULL AS reported, v.scan_id IS NOT NULL AS known,
+           r.pass, r.fail, r.manual, r.muted, r.digest_high, r.digest_low, v.scan_time AS covered_time, v.active_count,
+           r.digest_high = v.digest_high AND r.digest_low = v.digest_low AS same,
+           NOT scan.partial AND CASE scan.extent
+             WHEN 'REPORTED' THEN r.check_key IS NOT NULL
+             WHEN 'LISTED' THEN (scan.services = '{}' OR c.service = ANY (scan.services))
+                            AND (scan.regions = '{}' OR scope_region = '' OR scope_region = ANY (scan.regions))
+             ELSE true
+           END AS covered
+      FROM (SELECT check_id, r.* FROM reported r JOIN check_id USING (check_key)) r
+      FULL JOIN covered v USING (check_id, scope_region)
+      JOIN check_id c USING (check_id)
+  ), pair AS MATERIALIZED (
+    SELECT *, CASE WHEN reported THEN same IS NOT TRUE ELSE covered AND active_count > 0 END AS examined
+      FROM known_pair
+
+  -- The results of the pairs that need a closer look. Resources that are not known yet get their ids.
+  ), record AS MATERIALIZED (
     SELECT b.first_record, generate_subscripts(b.checks, 1) AS position, unnest(b.checks) AS check_key,
            unnest(b.services) AS service, unnest(b.resource_uids) AS resource_uid, unnest(b.regions) AS region,
            unnest(b.resource_names) AS resource_name, unnest(b.statuses) AS status, unnest(b.severities) AS severity,
            unnest(b.status_details) AS status_detail, unnest(b.muted) AS muted
       FROM import_batches b
      WHERE b.organization_id = scan.organization_id AND b.scan_id = scan.scan_id
-
-  -- Checks and resources that are not known yet get their ids.
+       AND b.first_record IN (SELECT p.first_record FROM batch_pair p JOIN pair x USING (check_key, scope_region)
+                               WHERE x.examined)
   ), known_resource AS MATERIALIZED (
     SELECT r.resource_id, r.resource_uid, r.scope_region, r.content_hash
       FROM resources r
      WHERE r.organization_id = scan.organization_id AND r.cloud_account_id = scan.cloud_account_id
   ), placed AS MATERIALIZED (
-    SELECT e.*, c.check_id, r.resource_id
-      FROM (SELECT e.*, CASE WHEN g.service IS NULL THEN e.region ELSE '' END AS scope_region
-              FROM record e
-              LEFT JOIN global_services g ON g.provider = account_provider AND g.service = e.service) e
-      LEFT JOIN checks c ON c.organization_id = scan.organization_id AND c.provider = account_provider
-       AND c.check_key = e.check_key
-      LEFT JOIN known_resource r ON r.resource_uid = e.resource_uid AND r.scope_region = e.scope_region
-  ), new_check AS (
-    -- Those that nobody describes: known by their key alone. Another account's scan may bring one at the same time.
-    INSERT INTO checks AS c (organization_id, check_id, provider, check_key, service)
-      SELECT scan.organization_id, uuid_v7(), account_provider, check_key, min(service)
-        FROM placed WHERE check_id IS NULL GROUP BY check_key ORDER BY check_key
-    ON CONFLICT (organization_id, provider, check_key) DO UPDATE SET service = c.service
-    RETURNING check_id, check_key
+    SELECT e.*, x.check_id, x.scope_region, r.resource_id
+      FROM record e
+      LEFT JOIN global_services g ON g.provider = account_provider AND g.service = e.service
+      JOIN pair x ON x.check_key = e.check_key
+       AND x.scope_region = CASE WHEN g.service IS NULL THEN e.region ELSE '' END AND x.examined
+      LEFT JOIN known_resource r ON r.resource_uid = e.resource_uid AND r.scope_region = x.scope_region
   ), new_resource AS MATERIALIZED (
     SELECT uuid_v7() AS resource_id, resource_uid, scope_region, min(region) AS region
       FROM placed WHERE resource_id IS NULL GROUP BY resource_uid, scope_region
 
   -- Resources: written where they are new or described differently from before.
   ), description AS MATERIALIZED (
-    SELECT d.*,
-           -- The length goes before each: no two descriptions read the same.
-           sha256(convert_to(concat_ws(',', length(display_name), display_name, length(type), type, length(service),
-                                       service, labels, metadata_json), 'UTF8')) AS content_hash
-      FROM (SELECT unnest(b.described_uids) AS resource_uid, unnest(b.described_regions) AS region,
-                   unnest(b.described_names) AS display_name, unnest(b.described_types) AS type,
-                   unnest(b.described_services) AS service, unnest(b.described_labels) AS labels,
-                   unnest(b.described_metadata) AS metadata_json
-              FROM import_batches b
-             WHERE b.organization_id = scan.organization_id AND b.scan_id = scan.scan_id) d
-  ), described AS MATERIALIZED (
+    SELECT b.first_record, generate_subscripts(b.described_uids, 1) AS position,
+           unnest(b.described_uids) AS resource_uid, unnest(b.described_regions) AS region,
+           unnest(b.described_names) AS display_name, unnest(b.described_lengths) AS length,
+           unnest(b.described_hashes) AS content_hash
+      FROM import_batches b
+     WHERE b.organization_id = scan.organization_id AND b.scan_id = scan.scan_id
+  ), chosen AS (
     -- Described twice: the one with the longest metadata, then the one with the smallest name, so that the order in the
     -- file decides nothing.
-    SELECT DISTINCT ON (r.resource_id) r.resource_id, r.content_hash AS known_hash, d.*
+    SELECT DISTINCT ON (r.resource_id) r.resource_id, r.content_hash AS known_hash, d.content_hash, d.first_record,
+           d.position
       FROM (SELECT resource_id, resource_uid, scope_region, content_hash FROM known_resource
             UNION ALL
             SELECT resource_id, resource_uid, scope_region, NULL FROM new_resource) r
       JOIN description d ON d.resource_uid = r.resource_uid AND r.scope_region IN ('', d.region)
-     ORDER BY r.resource_id, length(d.metadata_json) DESC, d.display_name, d.content_hash
-  ), redescribed_resource AS (
+     ORDER BY r.resource_id, d.length DESC, d.display_name, d.content_hash
+  ), redescribed AS MATERIALIZED (
+    SELECT * FROM chosen WHERE content_hash IS DISTINCT FROM known_hash
+  ), content AS MATERIALIZED (
+    SELECT r.resource_id, r.content_hash, d.*
+      FROM (SELECT b.first_record, generate_subscripts(b.described_uids, 1) AS position,
+                   unnest(b.described_names) AS display_name, unnest(b.described_types) AS type,
+                   unnest(b.described_services) AS service, unnest(b.described_labels) AS labels,
+                   unnest(b.described_metadata) AS metadata_json
+              FROM import_batches b
+             WHERE b.organization_id = scan.organization_id AND b.scan_id = scan.scan_id
+               AND b.first_record IN (SELECT first_record FROM redescribed)) d
+      JOIN redescribed r USING (first_record, position)
+  ), changed_resource AS (
     UPDATE resources r
        SET display_name = d.display_name, type = d.type, service = d.service,
            labels = ARRAY(SELECT jsonb_array_elements_text(d.labels)), metadata_json = d.metadata_json,
            content_hash = d.content_hash, update_time = now()
-      FROM described d
+      FROM content d
      WHERE r.organization_id = scan.organization_id AND r.cloud_account_id = scan.cloud_account_id
-       AND r.resource_id = d.resource_id AND d.content_hash <> d.known_hash
+       AND r.resource_id = d.resource_id
   ), created_resource AS (
     INSERT INTO resources (organization_id, resource_id, cloud_account_id, identity, resource_uid, scope_region, region,
                            display_name, type, service, labels, metadata_json, content_hash)
@@ -174,33 +229,30 @@ BEGIN
              n.resource_uid, n.scope_region, n.region, coalesce(d.display_name, ''), coalesce(d.type, ''),
              coalesce(d.service, ''), ARRAY(SELECT jsonb_array_elements_text(d.labels)),
              coalesce(d.metadata_json, ''), coalesce(d.content_hash, '')
-        FROM new_resource n LEFT JOIN described d USING (resource_id)
+        FROM new_resource n LEFT JOIN content d USING (resource_id)
 
   -- Results and findings, side by side.
-  ), seen AS MATERIALIZED (
+  ), seen AS (
     SELECT resource_id, check_id, scope_region, status, severity, muted, status_detail,
            (row_number() OVER (PARTITION BY resource_id, check_id
                                ORDER BY resource_name, status_detail, first_record, position) - 1)::int AS ordinal
-      FROM (SELECT coalesce(p.resource_id, r.resource_id) AS resource_id, coalesce(p.check_id, c.check_id) AS check_id,
-                   p.scope_region, p.status, p.severity, p.muted, p.status_detail, p.resource_name, p.first_record,
-                   p.position
+      FROM (SELECT coalesce(p.resource_id, r.resource_id) AS resource_id, p.check_id, p.scope_region, p.status,
+                   p.severity, p.muted, p.status_detail, p.resource_name, p.first_record, p.position
               FROM placed p
-              LEFT JOIN new_check c USING (check_key)
               LEFT JOIN new_resource r USING (resource_uid, scope_region)) result
-  ), pair AS MATERIALIZED (
-    SELECT check_id, scope_region, count(*) FILTER (WHERE status = 1) AS pass, count(*) FILTER (WHERE status = 2) AS fail,
-           count(*) FILTER (WHERE status = 3) AS manual, count(*) FILTER (WHERE status = 2 AND muted) AS muted
-      FROM seen GROUP BY check_id, scope_region
   ), known AS (
     SELECT f.finding_id, f.resource_id, f.check_id, f.ordinal, f.state <> 'RESOLVED' AS active, f.severity, f.muted,
-           f.status_detail
+           f.status_detail, x.scope_region, x.covered, x.covered_time
       FROM findings f
+      JOIN known_resource r USING (resource_id)
+      JOIN pair x ON x.check_id = f.check_id AND x.scope_region = r.scope_region AND x.examined
      WHERE f.organization_id = scan.organization_id AND f.cloud_account_id = scan.cloud_account_id
   ), judged AS MATERIALIZED (
-    SELECT resource_id, check_id, ordinal, s.scope_region, s.severity, s.muted, s.status_detail, k.finding_id,
+    SELECT resource_id, check_id, ordinal, coalesce(s.scope_region, k.scope_region) AS scope_region, s.severity, s.muted,
+           s.status_detail, k.finding_id, k.covered_time,
            CASE WHEN k.finding_id IS NULL THEN 'created'
                 WHEN NOT k.active THEN 'regressed'
-                WHEN s.status IS NULL THEN 'absent'
+                WHEN s.status IS NULL THEN CASE WHEN k.covered THEN 'unreported' ELSE 'unseen' END
                 WHEN s.status = 1 THEN 'passed'
                 ELSE 'unchanged'
            END AS verdict,
@@ -209,53 +261,31 @@ BEGIN
            s.status = 2 AS fails
       FROM seen s FULL JOIN known k USING (resource_id, check_id, ordinal)
      WHERE CASE WHEN k.active THEN true ELSE s.status = 2 END
-
-  -- What is not reported any more, and whether the scan covers it.
-  ), absent AS MATERIALIZED (
-    SELECT j.finding_id, j.check_id, r.scope_region,
-           NOT scan.partial AND CASE scan.extent
-             WHEN 'REPORTED' THEN p.check_id IS NOT NULL
-             WHEN 'LISTED' THEN (scan.services = '{}' OR c.service = ANY (scan.services))
-                            AND (scan.regions = '{}' OR r.scope_region = '' OR r.scope_region = ANY (scan.regions))
-             ELSE true
-           END AS covered
-      FROM (SELECT finding_id, check_id, resource_id FROM judged WHERE verdict = 'absent') j
-      JOIN resources r ON r.organization_id = scan.organization_id AND r.resource_id = j.resource_id
-       AND r.cloud_account_id = scan.cloud_account_id
-      JOIN checks c ON c.organization_id = scan.organization_id AND c.check_id = j.check_id
-      LEFT JOIN pair p ON p.check_id = j.check_id AND p.scope_region = r.scope_region
-  ), unseen_pair AS MATERIALIZED (
-    -- Pairs with an active finding that this scan did not see: for the others in it, account_coverage cannot say so.
-    SELECT DISTINCT check_id, scope_region FROM absent WHERE NOT covered
+  ), judged_pair AS MATERIALIZED (
+    -- Of an unseen finding, account_coverage can say no more when it was last seen, nor of the others in its pair.
+    SELECT check_id, scope_region, bool_or(verdict = 'unseen') AS unseen,
+           count(*) FILTER (WHERE verdict NOT IN ('passed', 'unreported'))::int AS active_count
+      FROM judged GROUP BY check_id, scope_region
 
   -- What the scan changes.
   ), change AS MATERIALIZED (
-    SELECT j.finding_id, j.verdict, j.fails, j.severity, j.muted, j.status_detail, v.scan_time AS covered_time
-      FROM judged j
-      LEFT JOIN unseen_pair u USING (check_id, scope_region)
-      LEFT JOIN account_coverage v ON v.organization_id = scan.organization_id
-       AND v.cloud_account_id = scan.cloud_account_id AND v.check_id = j.check_id AND v.scope_region = j.scope_region
-     WHERE j.verdict IN ('passed', 'regressed') OR j.verdict = 'unchanged' AND (j.redescribed OR u.check_id IS NOT NULL)
-    UNION ALL
-    SELECT a.finding_id, 'unreported', false, NULL, NULL, NULL, v.scan_time
-      FROM absent a
-      LEFT JOIN account_coverage v ON v.organization_id = scan.organization_id
-       AND v.cloud_account_id = scan.cloud_account_id AND v.check_id = a.check_id AND v.scope_region = a.scope_region
-     WHERE a.covered
-  ), written AS (
+    SELECT j.finding_id, j.verdict, j.verdict IN ('passed', 'unreported') AS resolves, j.fails, j.severity, j.muted,
+           j.status_detail, j.covered_time
+      FROM judged j JOIN judged_pair p USING (check_id, scope_region)
+     WHERE j.verdict IN ('passed', 'unreported', 'regressed')
+        OR j.verdict = 'unchanged' AND (j.redescribed OR p.unseen)
+  ), changed AS (
     UPDATE findings f
-       SET state = CASE WHEN c.verdict IN ('passed', 'unreported') THEN 'RESOLVED'
-                        WHEN c.verdict = 'regressed' AND f.accept_time IS NOT NULL
-                             AND NOT acceptance_expired(f) THEN 'ACCEPTED_RISK'
-                        WHEN c.verdict = 'regressed' THEN 'OPEN'
-                        ELSE f.state END,
+       SET state = CASE WHEN c.resolves THEN 'RESOLVED'
+                        WHEN c.verdict = 'unchanged' THEN f.state
+                        WHEN f.accept_time IS NOT NULL AND NOT acceptance_expired(f) THEN 'ACCEPTED_RISK'
+                        ELSE 'OPEN' END,
            state_reason = CASE c.verdict WHEN 'passed' THEN 'passed' WHEN 'unreported' THEN 'not reported'
                                          WHEN 'regressed' THEN 'found again' ELSE f.state_reason END,
            state_scan_id = CASE WHEN c.verdict = 'unchanged' THEN f.state_scan_id ELSE scan.scan_id END,
-           resolve_time = CASE WHEN c.verdict IN ('passed', 'unreported') THEN now() END,
+           resolve_time = CASE WHEN c.resolves THEN now() END,
            regression_count = f.regression_count + (c.verdict = 'regressed')::int,
-           seen_time = CASE WHEN c.verdict IN ('passed', 'unreported') THEN greatest(f.seen_time, c.covered_time)
-                            ELSE greatest(f.seen_time, scan.scan_time) END,
+           seen_time = greatest(f.seen_time, CASE WHEN c.resolves THEN c.covered_time ELSE scan.scan_time END),
            severity = CASE WHEN c.fails THEN c.severity ELSE f.severity END,
            muted = CASE WHEN c.fails THEN c.muted ELSE f.muted END,
            status_detail = CASE WHEN c.fails THEN c.status_detail ELSE f.status_detail END
@@ -269,47 +299,52 @@ BEGIN
              scan.scan_time, ordinal, severity, muted, 'found', status_detail
         FROM judged WHERE verdict = 'created'
 
-  -- What the scan leaves when nothing has changed: its coverage and its counts.
-  ), covered_pair AS MATERIALIZED (
-    SELECT p.check_id, p.scope_region, v.check_id IS NULL AS new
-      FROM pair p
-      LEFT JOIN unseen_pair u USING (check_id, scope_region)
-      LEFT JOIN account_coverage v ON v.organization_id = scan.organization_id
-       AND v.cloud_account_id = scan.cloud_account_id AND v.check_id = p.check_id AND v.scope_region = p.scope_region
-     WHERE u.check_id IS NULL
-  ), coverage_moved AS (
-    UPDATE account_coverage v SET scan_id = scan.scan_id, scan_time = greatest(v.scan_time, scan.scan_time)
-      FROM covered_pair p
+  -- What the scan leaves, also when nothing has changed: its coverage and its counts.
+  ), outcome AS MATERIALIZED (
+    SELECT p.*, coalesce(j.unseen, false) AS unseen, p.reported AND NOT coalesce(j.unseen, false) AS moves,
+           CASE WHEN p.examined THEN coalesce(j.active_count, 0) ELSE p.active_count END AS active_after
+      FROM pair p LEFT JOIN judged_pair j USING (check_id, scope_region)
+     WHERE p.reported OR p.examined
+  ), moved_coverage AS (
+    UPDATE account_coverage v
+       SET scan_id = CASE WHEN p.moves THEN scan.scan_id ELSE v.scan_id END,
+           scan_time = CASE WHEN p.moves THEN greatest(v.scan_time, scan.scan_time) ELSE v.scan_time END,
+           active_count = p.active_after,
+           digest_high = CASE WHEN p.moves THEN p.digest_high END,
+           digest_low = CASE WHEN p.moves THEN p.digest_low END
+      FROM outcome p
      WHERE v.organization_id = scan.organization_id AND v.cloud_account_id = scan.cloud_account_id
        AND v.check_id = p.check_id AND v.scope_region = p.scope_region
-  ), coverage_new AS (
+  ), new_coverage AS (
     INSERT INTO account_coverage
-      SELECT scan.organization_id, scan.cloud_account_id, check_id, scope_region, scan.scan_id, scan.scan_time
-        FROM covered_pair WHERE new
-  ), results AS (
+      SELECT scan.organization_id, scan.cloud_account_id, check_id, scope_region, scan.scan_id, scan.scan_time,
+             active_after, digest_high, digest_low
+        FROM outcome WHERE NOT known
+  ), scan_result AS (
     INSERT INTO scan_results
       SELECT scan.organization_id, scan.scan_id, coalesce(array_agg(check_id), '{}'),
              coalesce(array_agg(scope_region), '{}'), coalesce(array_agg(pass), '{}'), coalesce(array_agg(fail), '{}'),
              coalesce(array_agg(manual), '{}')
-        FROM (SELECT * FROM pair ORDER BY check_id, scope_region) p
-  ), pairs AS (
+        FROM (SELECT * FROM pair WHERE reported ORDER BY check_id, scope_region) p
+  ), results AS (
     SELECT count(*) AS pair_count, coalesce(sum(pass), 0) AS pass, coalesce(sum(fail), 0) AS fail,
-           coalesce(sum(manual), 0) AS manual, coalesce(sum(muted), 0) AS muted
-      FROM pair
+           coalesce(sum(manual), 0) AS manual, coalesce(sum(muted), 0) AS muted,
+           coalesce(sum(active_count) FILTER (WHERE NOT examined), 0) AS unchanged
+      FROM pair WHERE reported
   ), verdicts AS (
     SELECT count(*) FILTER (WHERE verdict = 'created') AS created,
            count(*) FILTER (WHERE verdict = 'unchanged') AS unchanged,
            count(*) FILTER (WHERE verdict = 'passed') AS passed,
+           count(*) FILTER (WHERE verdict = 'unreported') AS unreported,
            count(*) FILTER (WHERE verdict = 'regressed') AS regressed
       FROM judged
-  ), unreported AS (
-    SELECT count(*) FILTER (WHERE covered) AS unreported FROM absent
   )
-  SELECT pair_count, pass, fail, manual, muted, created, unchanged, passed, regressed, unreported
+  SELECT r.pair_count, r.pass, r.fail, r.manual, r.muted, v.created, r.unchanged + v.unchanged, v.passed, v.unreported,
+         v.regressed
     INTO counted.pair_count, counted.pass_count, counted.fail_count, counted.manual_count, counted.muted_count,
-         counted.created_count, counted.unchanged_count, counted.passed_count, counted.regressed_count,
-         counted.unreported_count
-    FROM pairs, verdicts, unreported;
+         counted.created_count, counted.unchanged_count, counted.passed_count, counted.unreported_count,
+         counted.regressed_count
+    FROM results r, verdicts v;
 END
 $$;
 

@@ -27,8 +27,6 @@ static const struct {
         {"-- \xc3\xa4\xc3\xb6\xc3\xbc\nSELECT 1 +\n  missing", NULL, NULL,
                 "f.sql: line 3: column \"missing\" does not exist"},
         {"SELECT :caller_id::text,\n:caller_kind", NULL, NULL, NULL},
-        {"SELECT :caller_kind::int,\n:caller_id = ROW(1)", NULL, NULL,
-                "f.sql: line 2: input of anonymous composite types is not implemented"},
         {"SELECT 1 WHERE :caller_id IS NULL", NULL, NULL,
                 "f.sql: line 1: could not determine data type of parameter :caller_id"},
 
