@@ -13,10 +13,14 @@
 
 enum { SEND_QUEUE = 64 };
 
-// A completion tag: what runs, on the thread of its queue, when the batch is done.
+// A completion tag: what runs, on the thread of its queue, when the batch is done. Arming it before the batch and
+// reading it after hands over, from thread to thread, all that was written before.
 struct tag {
-        void (*fire)(struct tag *tag, bool ok);
+        void (*_Atomic fire)(struct tag *tag, bool ok);
 };
+static inline void tag_arm(struct tag *tag, void (*fire)(struct tag *tag, bool ok)) {
+        atomic_store_explicit(&tag->fire, fire, memory_order_release);
+}
 #define TAG_OWNER(tag, member) ((struct core_call *)(void *)((char *)(tag)-offsetof(struct core_call, member)))
 
 enum step_result {

@@ -44,7 +44,10 @@ int64_t now_ns(void) {
         return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
+static void accepted(struct tag *tag, bool ok);
+
 static bool arm(struct acceptor *acceptor) {
+        tag_arm(&acceptor->tag, accepted);
         grpc_metadata_array_init(&acceptor->metadata);
         grpc_call_error error;
         if (acceptor->registered)
@@ -118,7 +121,7 @@ static void *drive(void *queue) {
                 if (event.type == GRPC_QUEUE_SHUTDOWN)
                         return NULL;
                 struct tag *tag = event.tag;
-                tag->fire(tag, event.success != 0);
+                atomic_load_explicit(&tag->fire, memory_order_acquire)(tag, event.success != 0);
         }
 }
 
@@ -128,11 +131,8 @@ static bool post(struct server *server, grpc_completion_queue *queue, const stru
                 struct acceptor *acceptor = calloc(1, sizeof *acceptor);
                 if (!acceptor)
                         return false;
-                *acceptor = (struct acceptor){.tag.fire = accepted,
-                        .server = server,
-                        .queue = queue,
-                        .method = method,
-                        .registered = registered};
+                *acceptor = (struct acceptor){
+                        .server = server, .queue = queue, .method = method, .registered = registered};
                 if (!arm(acceptor)) {
                         free(acceptor);
                         return false;

@@ -7,7 +7,7 @@
 
 static bool start(
         struct core_call *call, const grpc_op *ops, size_t count, struct tag *tag, void (*fire)(struct tag *, bool)) {
-        tag->fire = fire;
+        tag_arm(tag, fire);
         call_hold(call);
         if (grpc_call_start_batch(call->core, ops, count, tag, NULL) == GRPC_CALL_OK)
                 return true;

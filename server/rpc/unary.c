@@ -25,7 +25,7 @@ static void closed(struct tag *tag, bool ok) {
 }
 
 static void watch_close(struct core_call *call) {
-        call->closed.fire = closed;
+        tag_arm(&call->closed, closed);
         call_hold(call);
         grpc_op op = {
                 .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->close_cancelled};
@@ -41,7 +41,7 @@ void unary_accept(struct core_call *call) {
         atomic_fetch_add(&call->call.server->in_flight, 1);
         if (hears_of_close(call))
                 watch_close(call);
-        call->read_done.fire = received;
+        tag_arm(&call->read_done, received);
         grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->received};
         if (grpc_call_start_batch(call->core, &op, 1, &call->read_done, NULL) != GRPC_CALL_OK)
                 call_release(call);
@@ -79,7 +79,7 @@ void unary_answer(struct core_call *call) {
                 ops[count++].data.recv_close_on_server.cancelled = &call->close_cancelled;
         }
         call_conclude(call);
-        call->finished.fire = finished;
+        tag_arm(&call->finished, finished);
         if (grpc_call_start_batch(call->core, ops, count, &call->finished, NULL) != GRPC_CALL_OK)
                 call_release(call);
         grpc_slice_unref(message);

@@ -6,8 +6,8 @@
 //   list   ListFindings of a random organization, 50 a page, --pages of them (0: to the end), then of another
 //   check  one Health check, for whether the server is there
 //
-//   --organizations FILE  a line for each: slug, blank, API key
-//   --findings FILE       a line for each: the organization's line number from 0, blank, id
+//   --keys FILE    an API key a line, for each organization; names are those of generate.sql
+//   --findings N   how many there are, over all organizations
 //   --connections N, --streams N  connections, and calls in flight on each
 //   --seconds S           for how long calls begin, and calls that end are counted
 #include "tests/bench/connection.h"
@@ -23,19 +23,15 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { CONNECTIONS_MAX = 1024, STREAMS_MAX = 1000, ID = 36, PAGE_SIZE = 50, DRAIN_SECONDS = 10, NAME_MAX_ = 160 };
+enum { CONNECTIONS_MAX = 1024, STREAMS_MAX = 1000, PAGE_SIZE = 50, DRAIN_SECONDS = 10, NAME_SIZE = 160 };
 
-struct organization {
-        char slug[64], api_key[80];
-};
-
-struct finding {
-        uint32_t organization;
-        char id[ID];
+struct api_key {
+        char text[80];
 };
 
 struct options {
-        const char *endpoint, *ca, *organizations, *findings;
+        const char *endpoint, *ca, *keys;
+        size_t findings;
         unsigned connections, streams, pages;
         double seconds;
 };
@@ -47,7 +43,7 @@ struct slot {
         struct call call;
         struct load *load;
         struct connection *connection;
-        const struct organization *organization;
+        size_t organization; // whose key the call has
         uint64_t begin_ns;
         unsigned page;        // of a list: how many pages of this organization it has had
         const uint8_t *token; // for the next page, in call.response
@@ -57,9 +53,8 @@ struct slot {
 struct load {
         const struct mode *mode;
         struct options options;
-        struct organization *organizations;
-        struct finding *findings;
-        size_t organization_count, finding_count;
+        struct api_key *keys; // of the organizations by their numbers
+        size_t organizations;
         struct slot *slots;
         unsigned in_flight;
         uint64_t random, deadline_ns;
@@ -139,11 +134,11 @@ static bool get_bytes(
 }
 
 static void request_finding(struct load *load, struct slot *slot) {
-        const struct finding *finding = &load->findings[random_below(load, load->finding_count)];
-        char name[NAME_MAX_];
-        slot->organization = &load->organizations[finding->organization];
-        int size = snprintf(
-                name, sizeof name, "organizations/%s/findings/%.*s", slot->organization->slug, ID, finding->id);
+        size_t finding = random_below(load, load->options.findings);
+        char name[NAME_SIZE];
+        slot->organization = finding / (load->options.findings / load->organizations);
+        int size = snprintf(name, sizeof name, "organizations/bench-%zu/findings/01900000-0000-7005-8000-%012zx",
+                slot->organization, finding);
         finish_request(&slot->call, put_bytes(slot->call.request + CALL_PREFIX, 10, name, (size_t)size));
 }
 
@@ -154,12 +149,12 @@ static long check_finding(struct slot *slot, const uint8_t *message, size_t size
 }
 
 static void request_page(struct load *load, struct slot *slot) {
-        char parent[NAME_MAX_];
+        char parent[NAME_SIZE];
         if (!slot->token_size) {
-                slot->organization = &load->organizations[random_below(load, load->organization_count)];
+                slot->organization = random_below(load, load->organizations);
                 slot->page = 0;
         }
-        int size = snprintf(parent, sizeof parent, "organizations/%s", slot->organization->slug);
+        int size = snprintf(parent, sizeof parent, "organizations/bench-%zu", slot->organization);
         uint8_t *at = put_bytes(slot->call.request + CALL_PREFIX, 10, parent, (size_t)size);
         *at++ = 16;
         at = put_varint(at, PAGE_SIZE);
@@ -183,7 +178,7 @@ static long check_page(struct slot *slot, const uint8_t *message, size_t size) {
                 }
         }
         slot->page++;
-        if (slot->page == slot->load->options.pages || slot->token_size > CALL_REQUEST_MAX - NAME_MAX_ - 32)
+        if (slot->page == slot->load->options.pages || slot->token_size > CALL_REQUEST_MAX - NAME_SIZE - 32)
                 slot->token_size = 0;
         return rows ? rows : -1;
 }
@@ -208,7 +203,7 @@ static bool begin(struct slot *slot) {
         struct load *load = slot->load;
         load->mode->request(load, slot);
         slot->begin_ns = now_ns();
-        const char *api_key = slot->organization ? slot->organization->api_key : NULL;
+        const char *api_key = load->organizations ? load->keys[slot->organization].text : NULL;
         if (!connection_submit(slot->connection, &slot->call, load->mode->method, api_key))
                 return false;
         load->in_flight++;
@@ -317,61 +312,29 @@ static bool open_and_run(struct load *load, struct connection **connections, SSL
         return good;
 }
 
-static bool read_organizations(struct load *load, FILE *from) {
-        for (size_t capacity = 0;; load->organization_count++) {
-                if (load->organization_count == capacity) {
+static bool read_keys(struct load *load) {
+        FILE *from = fopen(load->options.keys, "re");
+        for (size_t capacity = 0; from; load->organizations++) {
+                if (load->organizations == capacity) {
                         capacity = capacity ? 2 * capacity : 256;
-                        load->organizations = reallocarray(load->organizations, capacity, sizeof *load->organizations);
-                        if (!load->organizations)
-                                return false;
+                        load->keys = reallocarray(load->keys, capacity, sizeof *load->keys);
                 }
-                struct organization *organization = &load->organizations[load->organization_count];
-                if (fscanf(from, "%63s %79s", organization->slug, organization->api_key) != 2)
-                        return load->organization_count > 0;
+                if (!load->keys || fscanf(from, "%79s", load->keys[load->organizations].text) != 1)
+                        break;
         }
-}
-
-static bool read_findings(struct load *load, FILE *from) {
-        char line[128], *id;
-        for (size_t capacity = 0; fgets(line, sizeof line, from); load->finding_count++) {
-                if (load->finding_count == capacity) {
-                        capacity = capacity ? 2 * capacity : 65536;
-                        load->findings = reallocarray(load->findings, capacity, sizeof *load->findings);
-                        if (!load->findings)
-                                return false;
-                }
-                struct finding *finding = &load->findings[load->finding_count];
-                unsigned long organization = strtoul(line, &id, 10);
-                if (organization >= load->organization_count || strlen(id) < 1 + ID)
-                        return false;
-                finding->organization = (uint32_t)organization;
-                memcpy(finding->id, id + 1, ID);
-        }
-        return load->finding_count > 0;
-}
-
-static bool read_file(struct load *load, const char *path, bool (*read)(struct load *load, FILE *from)) {
-        FILE *from = path ? fopen(path, "re") : NULL;
-        bool good = from && read(load, from);
-        if (!good)
-                fprintf(stderr, "bench-loader: cannot read %s: %s\n", path ? path : "the file that is not given",
-                        from ? "it is not as it should be" : strerror(errno));
         if (from)
                 fclose(from);
+        bool good = load->organizations && load->options.findings && load->options.findings % load->organizations == 0;
+        if (!good)
+                fprintf(stderr, "bench-loader: %s has %zu keys, which does not fit %zu findings\n", load->options.keys,
+                        load->organizations, load->options.findings);
         return good;
 }
 
-static bool read_files(struct load *load) {
-        const struct mode *mode = load->mode;
-        return mode->check == check_health ||
-               (read_file(load, load->options.organizations, read_organizations) &&
-                       (mode->check == check_page || read_file(load, load->options.findings, read_findings)));
-}
-
 static bool read_options(struct options *options, int argc, char **argv) {
-        static const struct option known[] = {{"endpoint", 1, NULL, 'e'}, {"ca", 1, NULL, 'a'},
-                {"organizations", 1, NULL, 'o'}, {"findings", 1, NULL, 'f'}, {"connections", 1, NULL, 'c'},
-                {"streams", 1, NULL, 's'}, {"pages", 1, NULL, 'p'}, {"seconds", 1, NULL, 't'}, {0}};
+        static const struct option known[] = {{"endpoint", 1, NULL, 'e'}, {"ca", 1, NULL, 'a'}, {"keys", 1, NULL, 'k'},
+                {"findings", 1, NULL, 'f'}, {"connections", 1, NULL, 'c'}, {"streams", 1, NULL, 's'},
+                {"pages", 1, NULL, 'p'}, {"seconds", 1, NULL, 't'}, {0}};
         for (int found; (found = getopt_long(argc, argv, "", known, NULL)) != -1;) {
                 unsigned number = optarg ? (unsigned)strtoul(optarg, NULL, 10) : 0;
                 switch (found) {
@@ -381,11 +344,11 @@ static bool read_options(struct options *options, int argc, char **argv) {
                 case 'a':
                         options->ca = optarg;
                         break;
-                case 'o':
-                        options->organizations = optarg;
+                case 'k':
+                        options->keys = optarg;
                         break;
                 case 'f':
-                        options->findings = optarg;
+                        options->findings = number;
                         break;
                 case 'c':
                         options->connections = number;
@@ -408,7 +371,7 @@ static bool read_options(struct options *options, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-        struct load load = {.options = {.connections = 1, .streams = 1, .pages = 1}};
+        struct load load = {.options = {.keys = "", .connections = 1, .streams = 1, .pages = 1}};
         struct connection *connections[CONNECTIONS_MAX] = {0};
         for (unsigned i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
                 if (!strcmp(argv[1], modes[i].name))
@@ -422,14 +385,14 @@ int main(int argc, char **argv) {
         int epoll = epoll_create1(EPOLL_CLOEXEC);
         SSL_CTX *tls = connection_tls(load.options.ca);
         bool good = load.slots && epoll >= 0 && tls && getrandom(&load.random, sizeof load.random, 0) > 0 &&
-                    read_files(&load) && open_and_run(&load, connections, tls, epoll);
+                    (load.mode->check == check_health || read_keys(&load)) &&
+                    open_and_run(&load, connections, tls, epoll);
         for (unsigned i = 0; i < load.options.connections; i++)
                 connection_close(connections[i]);
         for (size_t i = 0; load.slots && i < count; i++)
                 free(load.slots[i].call.response);
         SSL_CTX_free(tls);
         free(load.slots);
-        free(load.organizations);
-        free(load.findings);
+        free(load.keys);
         return good ? 0 : 1;
 }

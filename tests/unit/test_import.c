@@ -21,7 +21,8 @@ typedef Devopsgenie__V1__ImportBatch Batch;
 typedef Devopsgenie__V1__ImportResultsRequest Request;
 
 #define REAL_FILE SOURCE_DIR "/tests/data/aws-123456789012-scan1.ocsf.json.gz"
-enum { REAL_RECORDS = 10767, REAL_CHECKS = 311, REAL_RESOURCES = 1163, BATCHES_MAX = 100 };
+#define SMALLER_FILE SOURCE_DIR "/tests/data/kubernetes-demo-scan1.ocsf.json.gz"
+enum { REAL_RECORDS = 10767, REAL_CHECKS = 311, REAL_RESOURCES = 1163, SMALLER_RECORDS = 2256, BATCHES_MAX = 100 };
 
 // All batches of a run: their bytes as they were sent.
 struct sent {
@@ -117,15 +118,16 @@ static void test_batches(void **state) {
 
 // Wherever the server wants to go on, what it gets is byte for byte what it would have got.
 static void test_resume(void **state) {
-        struct report report = {.path = REAL_FILE};
+        struct report report = {.path = SMALLER_FILE};
         struct feed feed;
         struct sent all = {0}, again = {0};
 
         (void)state;
-        assert_true(feed_open(&feed, REAL_FILE, &report));
+        assert_true(feed_open(&feed, SMALLER_FILE, &report));
         assert_true(feed_begin_run(&feed));
         send_until(&feed, &all, INT64_MAX);
-        for (size_t i = 0; i < all.count; i += 4) {
+        assert_true(all.count >= 3);
+        for (size_t i = 0; i < all.count; i++) {
                 assert_true(feed_resume(&feed, all.batches[i].first));
                 send_until(&feed, &again, INT64_MAX);
                 assert_int_equal(again.count, all.count - i);
@@ -135,8 +137,8 @@ static void test_resume(void **state) {
                 }
                 drop(&again);
         }
-        assert_true(feed_resume(&feed, REAL_RECORDS + 1));  // all is there: only the end is missing
-        assert_false(feed_resume(&feed, REAL_RECORDS + 2)); // another file
+        assert_true(feed_resume(&feed, SMALLER_RECORDS + 1));  // all is there: only the end is missing
+        assert_false(feed_resume(&feed, SMALLER_RECORDS + 2)); // another file
         drop(&all);
         feed_close(&feed);
 }
