@@ -43,6 +43,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+// Made and described by one thread; after that any number of threads may use it at the same time.
 struct binding;
 
 // What a binding is made from: a row of the generated method table, or of the server's own statements.

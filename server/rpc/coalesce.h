@@ -5,8 +5,13 @@
 // kernel.
 //
 // What core sees stays true: once the kernel's buffer is full, sendmsg says EAGAIN, and what was gathered follows when
-// the socket is writable; an error of a late send is reported by the next sendmsg; nothing overtakes what was gathered
-// before it; shutdown and close send it first. At most COALESCE_BYTES wait per socket.
+// the socket is writable; an error of a late send ends the connection and is reported by the next sendmsg; nothing
+// overtakes what was gathered before it; shutdown and close send it first, as far as the kernel's buffer takes it,
+// which is why coalesce_stop comes before a drain. At most COALESCE_BYTES wait per socket, and none of it is held while
+// nothing waits.
+//
+// Only stream sockets that do not block are gathered for. Such a socket is to be sent to by sendmsg alone, through one
+// descriptor, and to be closed by close: what write, a duplicate or dup2 do to it is not seen here.
 #pragma once
 
 #include <stdbool.h>
@@ -15,6 +20,9 @@ enum { COALESCE_BYTES = 65536 };
 
 // Starts the thread that sends what a full socket left behind. Without it nothing is ever gathered.
 bool coalesce_start(void);
+
+// Nothing is gathered from here on; what waits is still sent.
+void coalesce_stop(void);
 
 // From here to coalesce_end, this thread's sends are gathered. May be called again while it holds.
 void coalesce_begin(void);

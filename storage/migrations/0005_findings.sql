@@ -55,7 +55,7 @@ AS $$
 $$;
 
 -- The columns of message Finding. Statements of an older release select from it: columns come and go under a new
--- function name only.
+-- function name only. The planner takes it apart into three index look-ups, as long as f stays out of outer joins.
 CREATE FUNCTION finding_message(f findings, organization_slug text) RETURNS TABLE (
     name text, uid uuid, cloud_account text, resource text, resource_uid text, resource_display_name text,
     region text, "check" text, service text, title text, description text, risk text, remediation text,
@@ -77,14 +77,16 @@ AS $$
          CASE WHEN NOT acceptance_expired(f) THEN (f).accept_time END,
          CASE WHEN NOT acceptance_expired(f) THEN (f).acceptance_expire_time END,
          (f).regression_count, (f).create_time, (f).update_time,
-         CASE WHEN (f).state = 'RESOLVED' THEN (f).seen_time ELSE greatest((f).seen_time, v.scan_time) END,
+         CASE WHEN (f).state = 'RESOLVED' THEN (f).seen_time
+              ELSE greatest((f).seen_time, (SELECT v.scan_time FROM account_coverage v
+                                             WHERE v.organization_id = r.organization_id
+                                               AND v.cloud_account_id = r.cloud_account_id
+                                               AND v.check_id = c.check_id AND v.scope_region = r.scope_region)) END,
          (f).resolve_time,
          (f).version::text
-    FROM resources r
-    JOIN checks c ON c.organization_id = (f).organization_id AND c.check_id = (f).check_id
-    LEFT JOIN account_coverage v ON v.organization_id = (f).organization_id
-      AND v.cloud_account_id = (f).cloud_account_id AND v.check_id = (f).check_id AND v.scope_region = r.scope_region
+    FROM resources r, checks c
    WHERE r.organization_id = (f).organization_id AND r.resource_id = (f).resource_id
+     AND c.organization_id = (f).organization_id AND c.check_id = (f).check_id
 $$;
 
 -- Row trigger: the next version; and no row is written with an acceptance that has expired.

@@ -192,6 +192,27 @@ static void oneof_comes_back(void **) {
         assert_round_trip(sql, &set.base);
 }
 
+static void messages_in_messages_come_back(void **) {
+        Devopsgenie__V1__ImportResultsRequest request = DEVOPSGENIE__V1__IMPORT_RESULTS_REQUEST__INIT;
+        Devopsgenie__V1__ImportHeader header = DEVOPSGENIE__V1__IMPORT_HEADER__INIT;
+        Devopsgenie__V1__Coverage coverage = DEVOPSGENIE__V1__COVERAGE__INIT;
+        const char *sql = "-- unset: batch, end, header.coverage.services, header.scanner, header.scanner_version, "
+                          "header.request_id\n"
+                          "SELECT :header__coverage__extent AS \"header.coverage.extent\", :header__parent AS "
+                          "\"header.parent\", :header__coverage__regions::text[] AS \"header.coverage.regions\", "
+                          ":header__scan_time::timestamptz AS \"header.scan_time\"";
+        assert_round_trip(sql, &request.base);
+        request.part_case = DEVOPSGENIE__V1__IMPORT_RESULTS_REQUEST__PART_HEADER;
+        request.header = &header;
+        header.scan_time = at(1, 0);
+        assert_round_trip(sql, &request.base);
+        char *regions[] = {text("eu-central-1")};
+        header.coverage = &coverage;
+        coverage.regions = regions;
+        coverage.n_regions = COUNT(regions);
+        assert_round_trip(sql, &request.base);
+}
+
 static void two_members_of_a_oneof_are_broken(void **) {
         struct binding *binding = make_binding(&(struct binding_source){
                 .sql = "-- unset: name, gcp, kubernetes, etag, aws, azure.tenant_id, azure.client_id\n"
@@ -202,6 +223,30 @@ static void two_members_of_a_oneof_are_broken(void **) {
                                  new_message(&devopsgenie__v1__set_cloud_account_credentials_request__descriptor)),
                 BINDING_BROKEN);
         PQclear(result);
+        binding_free(binding);
+}
+
+// A value of another length than its type has.
+static void wrong_lengths_are_broken(void **) {
+        static const char *const fixed[] = {"uid", "severity", "muted", "ordinal", "regression_count", "create_time"};
+        static char zeros[32];
+        struct binding *binding = make_binding(&(struct binding_source){.sql = finding_sql,
+                .request = &devopsgenie__v1__finding__descriptor,
+                .response = &devopsgenie__v1__finding__descriptor});
+        Finding finding = full_finding();
+        PGresult *good = run_binding(binding, &finding.base, &(struct binding_values){0});
+        for (size_t i = 0; i < COUNT(fixed); i++) {
+                int column = PQfnumber(good, fixed[i]), width = PQgetlength(good, 0, column);
+                for (int size = 0; size <= width + 1; size++) {
+                        PGresult *bad = PQcopyResult(good, PG_COPYRES_ATTRS | PG_COPYRES_TUPLES);
+                        assert_true(PQsetvalue(bad, 0, column, zeros, size));
+                        enum binding_status status = binding_response(
+                                binding, bad, 1, &arena, new_message(finding.base.descriptor));
+                        assert_int_equal(status, size == width ? BINDING_OK : BINDING_BROKEN);
+                        PQclear(bad);
+                }
+        }
+        PQclear(good);
         binding_free(binding);
 }
 
@@ -253,7 +298,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(duration_comes_back, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(arrays_come_back, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(oneof_comes_back, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(messages_in_messages_come_back, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(two_members_of_a_oneof_are_broken, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(wrong_lengths_are_broken, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(wrong_values_are_broken_or_harmless, new_arena, drop_arena),
         };
         database_make(&database, "binder");

@@ -95,6 +95,11 @@ static const struct {
                 "f.sql: parameter \"page_limit\": it is an int8"},
         {EVENT_UNSET "SELECT 'x' AS reason, 1 AS after_x LIMIT :page_limit", NULL, EVENTS,
                 "f.sql: column \"after_x\": no parameter of that name"},
+        {EVENT_UNSET "SELECT 'x' AS reason, 'x' AS after_x WHERE :after_x::text[] IS NULL LIMIT :page_limit", NULL,
+                EVENTS, "f.sql: parameter \"after_x\": type text[] does not convert from the column's text"},
+        // The formats of text and varchar are one.
+        {EVENT_UNSET "SELECT 'x' AS reason, 'x'::varchar AS after_x WHERE :after_x > '' LIMIT :page_limit", NULL,
+                EVENTS, NULL},
         // What is no List has no cursor.
         {"-- unset: retry_delay\nSELECT 1 AS after_x LIMIT :page_limit", NULL, RETRY_INFO,
                 "f.sql: column \"after_x\": no such field in RetryInfo\n"

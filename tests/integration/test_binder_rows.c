@@ -188,11 +188,23 @@ static void forged_cursors_are_broken(void **) {
         binding_free(binding);
 }
 
+// A number of three bytes.
+static void forged_widths_are_broken(void **) {
+        static const char cursor[] = "\0\0\0\3nnn\0\0\0\3ttt\0\0\0\x10iiiiiiiiiiiiiii";
+        struct binding *binding = make_binding(&list_source);
+        const struct binding_values values = {.page_size = 4, .cursor = cursor, .cursor_size = sizeof cursor};
+        const struct storage_value *parameters;
+        const char *field, *reason;
+        assert_int_equal(
+                binding_parameters(binding, NULL, &values, &arena, &parameters, &field, &reason), BINDING_BROKEN);
+        binding_free(binding);
+}
+
 static void sort_key_without_value_is_broken(void **) {
         struct binding *binding = make_binding(&(struct binding_source){
                 .sql = "-- unset: event_time, from_state, to_state, actor, scan, expire_time\n"
-                       "SELECT 'x' AS reason, nullif(n, 1) AS after_n FROM generate_series(1, 2) n WHERE n > "
-                       "coalesce(:after_n, 0) LIMIT :page_limit",
+                       "SELECT 'x' AS reason, nullif(n::text, '1') AS after_n FROM generate_series(1, 2) n WHERE "
+                       "n::text > coalesce(:after_n, '') LIMIT :page_limit",
                 .response = list_source.response});
         const char *cursor;
         size_t size;
@@ -222,6 +234,7 @@ static void cut_arrays_are_broken(void **) {
                 assert_int_equal(status, size == sizeof array - 1 ? BINDING_OK : BINDING_BROKEN);
                 free(copy);
         }
+        assert_int_equal(read_array(&conversion, &count, &elements, text(array), sizeof array, &arena), BINDING_BROKEN);
         assert_int_equal(count, 2);
         assert_string_equal(((char **)elements)[1], "bc");
         for (size_t at = 0; at < sizeof array - 1; at++) {
@@ -237,21 +250,27 @@ static void cut_arrays_are_broken(void **) {
 
 // A connection that was made after a migration may describe the statement otherwise.
 static void other_columns_are_broken(void **) {
-        struct binding *binding = make_binding(&(struct binding_source){
-                .sql = "SELECT interval '1 s' AS retry_delay", .response = &google__rpc__retry_info__descriptor});
-        static const char *const others[] = {"SELECT 'text'", "SELECT interval '1 s', 1", "SELECT"};
+        struct binding *binding = make_binding(
+                &(struct binding_source){.sql = "-- unset: record_count\nSELECT false AS interrupted",
+                        .response = &devopsgenie__v1__import_end__descriptor});
+        static const struct {
+                const char *sql;
+                int format;
+                enum binding_status status;
+        } others[] = {
+                {"SELECT false", 1, BINDING_OK},
+                {"SELECT 'f'::\"char\"", 1, BINDING_BROKEN},
+                {"SELECT false, 1", 1, BINDING_BROKEN},
+                {"SELECT", 1, BINDING_BROKEN},
+                {"SELECT false", 0, BINDING_BROKEN},
+        };
         for (size_t i = 0; i < COUNT(others); i++) {
-                PGresult *result = PQexecParams(database.admin, others[i], 0, NULL, NULL, NULL, NULL, 1);
-                assert_int_equal(
-                        binding_response(binding, result, 1, &arena, new_message(&google__rpc__retry_info__descriptor)),
-                        BINDING_BROKEN);
+                PGresult *result = PQexecParams(
+                        database.admin, others[i].sql, 0, NULL, NULL, NULL, NULL, others[i].format);
+                ProtobufCMessage *response = new_message(&devopsgenie__v1__import_end__descriptor);
+                assert_int_equal(binding_response(binding, result, 1, &arena, response), others[i].status);
                 PQclear(result);
         }
-        PGresult *as_text = PQexec(database.admin, "SELECT interval '1 s' AS retry_delay");
-        assert_int_equal(
-                binding_response(binding, as_text, 1, &arena, new_message(&google__rpc__retry_info__descriptor)),
-                BINDING_BROKEN);
-        PQclear(as_text);
         binding_free(binding);
 }
 
@@ -280,6 +299,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(rows_for_c_are_left_alone, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(pages_follow_each_other, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(forged_cursors_are_broken, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(forged_widths_are_broken, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(sort_key_without_value_is_broken, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(cut_arrays_are_broken, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(other_columns_are_broken, new_arena, drop_arena),

@@ -51,7 +51,7 @@ static bool fill(struct ocsf_source *source) {
         if (ferror(source->file))
                 source->ended = SOURCE_FAILED;
         else
-                source->ended = SOURCE_END;
+                source->ended = source->in_member ? SOURCE_CUT : SOURCE_END;
         return false;
 }
 

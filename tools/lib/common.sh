@@ -62,7 +62,7 @@ packages_install_quietly() {
 
 # Builds with a preset (release, debug, asan, tsan) into build/PRESET or elsewhere, all or what build_targets names. What
 # is up to date costs a fraction of a second. Two at once wait for each other.
-build_targets=()
+build_targets=() build_arguments=()
 programs=(genied genie)
 build() { # PRESET [FOLDER [CMAKE-ARGUMENT…]]
 	local preset=$1 dir=${2:-build/$1} log
@@ -74,7 +74,8 @@ build() { # PRESET [FOLDER [CMAKE-ARGUMENT…]]
 		: >"$log"
 		{ [ -e "$dir/build.ninja" ] && [ $# -eq 0 ]; } ||
 			cmake --preset "$preset" -B "$dir" "$@" >>"$log" 2>&1 &&
-			cmake --build "$dir" --parallel "$(nproc)" ${build_targets:+--target "${build_targets[@]}"} >>"$log" 2>&1
+			cmake --build "$dir" --parallel "$(nproc)" \
+				${build_targets:+--target "${build_targets[@]}"} -- "${build_arguments[@]}" >>"$log" 2>&1
 	) 8>"$dir/lock" || {
 		grep -E -m20 'error|Error|No space left' "$log" >&2 || tail -20 "$log" >&2
 		fail "the build failed; $log has the whole of it$(disk_hint "$dir")"

@@ -2,7 +2,10 @@
 
 c_files() { find auth server storage tests tools -name '*.[ch]' | sort; }
 
-static_gcc_werror() { build release build/static -DGENIE_WERROR=ON; }
+static_gcc_werror() {
+	local build_arguments=(-k 0)
+	build release build/static -DGENIE_WERROR=ON
+}
 
 static_clang_format() { c_files | xargs clang-format-16 --dry-run -Werror; }
 

@@ -1,4 +1,5 @@
 -- ListResources: newest first.
+-- The bounds are CASE, not coalesce(): row-level security lets only what cannot leak into an index condition.
 SELECT 'organizations/' || :organization_slug || '/resources/' || r.resource_id AS name, r.resource_id AS uid,
        'organizations/' || :organization_slug || '/cloudAccounts/' || r.cloud_account_id AS cloud_account,
        r.resource_uid, r.display_name, r.type, r.service, r.region, r.labels, r.metadata_json,
@@ -15,6 +16,7 @@ SELECT 'organizations/' || :organization_slug || '/resources/' || r.resource_id 
      WHERE f.organization_id = :organization_id AND f.cloud_account_id = r.cloud_account_id
        AND f.resource_id = r.resource_id AND state_now(f) IN ('OPEN', 'ACKNOWLEDGED')) active
  WHERE r.organization_id = :organization_id
-   AND r.resource_id < coalesce(:after_resource_id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+   AND r.resource_id < CASE WHEN :after_resource_id::uuid IS NULL THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+                            ELSE :after_resource_id END
  ORDER BY r.resource_id DESC
  LIMIT :page_limit;

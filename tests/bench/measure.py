@@ -1,0 +1,433 @@
+"""Measures the rows that tools/bench names, which has prepared the database: server and yardstick in turns.
+
+Standard library only. Progress goes to stderr, results to stdout.
+"""
+import argparse
+import contextlib
+import glob
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+CONNECTIONS, IN_FLIGHT, LIST_IN_FLIGHT, CLIENTS, PAGE = 8, 32, 4, 8, 50
+EVALUATIONS = 100_000
+WARM_UP_SECONDS = 2
+TICK = os.sysconf('SC_CLK_TCK')
+
+# row: unit, whether more is better, least, aim. The ratio is to the yardstick, or the value itself where there is none.
+LIMITS = {
+    'get-finding': ('requests/s', True, .55, .75),
+    'get-finding-latency': ('µs', False, 4, 2.5),
+    'list-findings': ('rows/s', True, .5, .8),
+    'list-findings-deep': ('rows/s', True, .5, .8),
+    'import-first': ('evaluations/s', True, .3, .5),
+    'import-again': ('evaluations/s', True, 2, 5),
+    'import-again-wal': ('bytes/evaluation', False, 20, 20),
+    'memory-idle': ('MB', False, 60, 40),
+    'start': ('ms', False, 500, 200),
+}
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Failure(Exception):
+    """What a measurement cannot go on after; its text says what happened."""
+
+
+def process_cpu(pid, children=False):
+    """Seconds of CPU that a process has used; with those of its ended and living children."""
+    def used(path, count):
+        with open(path, encoding='ascii', errors='replace') as file:
+            fields = file.read().rpartition(')')[2].split()
+        return int(fields[1]), sum(map(int, fields[11:11 + count])) / TICK
+    total = used(f'/proc/{pid}/stat', 4 if children else 2)[1]
+    for path in glob.glob('/proc/[0-9]*/stat') if children else []:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            parent, seconds = used(path, 2)
+            total += seconds if parent == pid else 0
+    return total
+
+
+def run(command, **options):
+    """Runs a program; its output, and the seconds of CPU that it used."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise Failure(f'{os.path.basename(command[0])}: {(done.stderr or done.stdout).strip()[-2000:]}')
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.server = None
+        with open(f'{options.scratch}/keys', encoding='ascii') as file:
+            self.keys = [line.split()[0] for line in file]
+        with open(f'{options.scratch}/organization-keys', 'w', encoding='ascii') as file:
+            file.write('\n'.join(self.keys[:options.organizations]) + '\n')
+        self.spare = options.organizations  # the next one that has not been used
+
+    # The server.
+
+    def start_server(self):
+        """Starts genied; the seconds until it said that it was ready."""
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            self.endpoint = '127.0.0.1:%d' % free.getsockname()[1]
+        at = self.options.scratch
+        begin = time.monotonic()
+        self.server = subprocess.Popen(
+            [f'{self.options.built}/server/genied', 'serve', '--listen', self.endpoint, '--log-calls', 'refused',
+             '--tls-certificate', f'{at}/server.pem', '--tls-key', f'{at}/server-key.pem',
+             '--vault-key-file', f'{at}/vault-key'],
+            env={**os.environ, 'GENIED_DATABASE_URL': self.options.server_url}, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True)
+        said = []
+        for line in self.server.stdout:
+            if '"ready"' in line:
+                return time.monotonic() - begin
+            said.append(line)
+        raise Failure('genied does not start: ' + ''.join(said[-3:]))
+
+    def stop_server(self):
+        if self.server:
+            self.server.send_signal(signal.SIGTERM)
+            try:
+                self.server.wait(20)
+            except subprocess.TimeoutExpired:
+                self.server.kill()
+                self.server.wait()
+            self.server.stdout.close()
+            self.server = None
+
+    def resident_megabytes(self):
+        with open(f'/proc/{self.server.pid}/status', encoding='ascii') as file:
+            return int(re.search(r'VmRSS:\s+(\d+) kB', file.read())[1]) / 1000
+
+    # Loaders. Each gives a dict of figures, with cpu: seconds by process.
+
+    def with_cpu(self, work):
+        """What `work` gives, and the seconds of CPU that PostgreSQL and the server used meanwhile."""
+        def used():
+            return (process_cpu(self.options.postmaster, children=True),
+                    process_cpu(self.server.pid) if self.server else 0)
+        before = used()
+        result = work()
+        after = used()
+        return result, {'postgresql': after[0] - before[0], 'server': after[1] - before[1]}
+
+    def load(self, mode, streams, seconds=None, pages=1):
+        command = [f'{self.options.built}/tests/bench/bench-loader', mode, '--endpoint', self.endpoint,
+                   '--ca', f'{self.options.scratch}/ca.pem', '--keys', f'{self.options.scratch}/organization-keys',
+                   '--findings', str(self.options.findings), '--connections', str(CONNECTIONS),
+                   '--streams', str(streams), '--pages', str(pages), '--seconds', str(seconds or self.options.seconds)]
+        (output, _), cpu = self.with_cpu(lambda: run(command))
+        figures = json.loads(output)
+        return {**figures, 'cpu': {**cpu, 'loader': figures['cpu_seconds']}}
+
+    def check_health(self):
+        run([f'{self.options.built}/tests/bench/bench-loader', 'check', '--endpoint', self.endpoint,
+             '--ca', f'{self.options.scratch}/ca.pem'])
+
+    def pgbench(self, script, seconds=None, log=None):
+        """Runs pgbench as a superuser, whom no row-level security binds, with plans kept as the server keeps them."""
+        path = f'{self.options.scratch}/pgbench.sql'
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(script)
+        command = ['pgbench', '-n', '-M', 'prepared', '-c', str(CLIENTS), '-j', '2', '-f', path,
+                   '-T', str(seconds or self.options.seconds), '-D', f'findings={self.options.findings}',
+                   '-D', f'per_organization={self.options.findings // self.options.organizations}']
+        if log:
+            command += ['--log', f'--log-prefix={log}', '--sampling-rate=0.1']
+        environment = {**os.environ, 'PGOPTIONS': '-c plan_cache_mode=force_generic_plan'}
+        (result, cpu) = self.with_cpu(lambda: run(command + [self.options.yardstick_url], env=environment))
+        output, own = result
+        requests = int(re.search(r'transactions actually processed: (\d+)', output)[1])
+        rate = float(re.search(r'^tps = ([\d.]+)', output, re.MULTILINE)[1])
+        return {'rate': rate, 'requests': requests, 'cpu': {'postgresql': cpu['postgresql'], 'pgbench': own}}
+
+    def sql(self, text):
+        return run(['psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-c', text, self.options.yardstick_url])[0].strip()
+
+
+def statement(path, values):
+    """A statement of the server's for pgbench: each named parameter that has a value here becomes its value."""
+    with open(f'storage/queries/{path}', encoding='utf-8') as file:
+        text = file.read()
+    return re.sub(r'(?<!:):([a-z_]\w*)', lambda name: values[name[1]], text) + '\n'
+
+
+RANDOM_FINDING = '\\set finding random(0, :findings - 1)\n\\set organization :finding / :per_organization\n'
+RANDOM_NAMES = {
+    # These are worked out in the statement, since pgbench has no texts but fixed ones: less than 2 % of its time.
+    'organization_id': "bench.id('0', :organization)",
+    'organization_slug': 'bench.slug(:organization)',
+    'finding_id': "bench.id('5', :finding)",
+}
+
+
+def get_script():
+    return RANDOM_FINDING + statement('finding_service/get_finding.sql', RANDOM_NAMES)
+
+
+def list_script(deep):
+    """The first page of a random organization, or one that begins at a random place of it."""
+    place = {'after_severity': ':severity', 'after_finding_id': "bench.id('5', :finding)"}
+    first = {'after_severity': '32767', 'after_finding_id': "'ffffffff-ffff-ffff-ffff-ffffffffffff'"}
+    values = {**RANDOM_NAMES, **(place if deep else first), 'page_limit': str(PAGE + 1)}
+    return RANDOM_FINDING + '\\set severity random(3, 6)\n' + statement('finding_service/list_findings.sql', values)
+
+
+def per(figures, count):
+    """CPU time of each process in microseconds per request (or row, …)."""
+    return {process: seconds * 1e6 / count for process, seconds in figures['cpu'].items()}
+
+
+def median_latency(prefix):
+    """The median of pgbench's log, in microseconds; the log goes."""
+    times = []
+    for path in glob.glob(prefix + '.*'):
+        with open(path, encoding='ascii') as file:
+            times += [int(line.split()[2]) for line in file]
+        os.remove(path)
+    return statistics.median(times)
+
+
+# Rows. Each measures one turn: (value, its CPU) of the server or (yardstick, its CPU).
+
+def get_finding(bench, seconds=None):
+    figures = bench.load('get', IN_FLIGHT, seconds)
+    return figures['requests'] / figures['seconds'], per(figures, figures['requests'])
+
+
+def get_finding_yardstick(bench, seconds=None):
+    figures = bench.pgbench(get_script(), seconds)
+    return figures['rate'], per(figures, figures['requests'])
+
+
+def get_finding_latency(bench, seconds=None):
+    figures = bench.load('get', 1, seconds)
+    return figures['p50_us'], per(figures, figures['requests'])
+
+
+def get_finding_latency_yardstick(bench, seconds=None):
+    log = f'{bench.options.scratch}/latency'
+    figures = bench.pgbench(get_script(), seconds, log)
+    return median_latency(log), per(figures, figures['requests'])
+
+
+def list_findings(bench, seconds=None, pages=1):
+    figures = bench.load('list', LIST_IN_FLIGHT, seconds, pages)
+    return figures['rows'] / figures['seconds'], per(figures, figures['rows'])
+
+
+def list_findings_yardstick(bench, seconds=None, deep=False):
+    figures = bench.pgbench(list_script(deep), seconds)
+    return figures['rate'] * PAGE, per(figures, figures['requests'] * PAGE)
+
+
+TURNS = {
+    'get-finding': (get_finding, get_finding_yardstick),
+    'get-finding-latency': (get_finding_latency, get_finding_latency_yardstick),
+    'list-findings': (list_findings, list_findings_yardstick),
+    'list-findings-deep': (lambda bench, seconds=None: list_findings(bench, seconds, pages=0),
+                           lambda bench, seconds=None: list_findings_yardstick(bench, seconds, deep=True)),
+}
+
+
+def take_turns(bench, row):
+    server, yardstick = TURNS[row]
+    bench.start_server()
+    say(f'{row}: warming up')
+    server(bench, min(WARM_UP_SECONDS, bench.options.seconds))
+    yardstick(bench, min(WARM_UP_SECONDS, bench.options.seconds))
+    turns = []
+    for number in range(bench.options.rounds):
+        turns.append((*server(bench), *yardstick(bench)))
+        say(f'{row}: round {number + 1}: {turns[-1][0]:,.0f} against {turns[-1][2]:,.0f}')
+    bench.stop_server()
+    return {row: turns}
+
+
+# Imports: three figures from the same rounds.
+
+IMPORTED = ['checks', 'resources', 'scans', 'scan_results', 'account_coverage', 'findings']  # the triggers write events
+
+
+class Imports:
+    def __init__(self, bench):
+        self.bench = bench
+
+    def spare(self):
+        number = self.bench.spare
+        self.bench.spare += 1
+        return number
+
+    def send(self, number):
+        bench = self.bench
+        account = bench.sql(f"SELECT bench.id('2', {number})")
+        bench.sql('CHECKPOINT')
+        place = bench.sql('SELECT pg_current_wal_insert_lsn()')
+        (output, _), cpu = bench.with_cpu(lambda: run(
+            [f'{bench.options.built}/tests/bench/bench-import', '--endpoint', bench.endpoint,
+             '--ca', f'{bench.options.scratch}/ca.pem', '--account-uid', str(100_000_000_000 + number),
+             '--account', f'organizations/bench-{number}/cloudAccounts/{account}', '--evaluations', str(EVALUATIONS)],
+            env={**os.environ, 'GENIE_API_KEY': bench.keys[number]}))
+        figures = json.loads(output)
+        wal = int(bench.sql(f"SELECT pg_current_wal_insert_lsn() - '{place}'"))
+        return {**figures, 'wal': wal, 'cpu': {**cpu, 'loader': figures['cpu_seconds']}}
+
+    def copy(self, source, target):
+        """Writes what an import made in one organization out, and copies it into another. The seconds of the latter."""
+        bench = self.bench
+        lines = []
+        for table in IMPORTED:
+            columns = bench.sql(f"SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute "
+                                f"WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped")
+            moved = ', '.join({'organization_id': f"bench.id('0', {target})",
+                               'cloud_account_id': f"bench.id('2', {target})"}.get(column, column)
+                              for column in columns.split(', '))
+            path = f'{bench.options.scratch}/{table}.copy'
+            run(['psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', bench.options.yardstick_url, '-c',
+                 f"\\copy (SELECT {moved} FROM {table} WHERE organization_id = bench.id('0', {source})) TO '{path}'"])
+            lines.append(f"\\copy {table} ({columns}) FROM '{path}'\n")
+        bench.sql('CHECKPOINT')
+        begin = time.monotonic()
+        _, cpu = bench.with_cpu(lambda: run(['psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '--single-transaction', '-f', '-',
+                                             bench.options.yardstick_url], input=''.join(lines)))
+        return {'seconds': time.monotonic() - begin, 'cpu': cpu}
+
+    def round(self):
+        source = self.spare()
+        first, again = self.send(source), self.send(source)
+        if first['created'] != first['fail'] or again['created'] or again['unchanged'] != first['created']:
+            raise Failure(f'the imports did not do what they should: {first}, {again}')
+        copied = self.copy(source, self.spare())
+        rates = [EVALUATIONS / figures['seconds'] for figures in (first, again, copied)]
+        cpu = [per(figures, EVALUATIONS) for figures in (first, again, copied)]
+        return {
+            'import-first': (rates[0], cpu[0], rates[2], {'postgresql': cpu[2]['postgresql']}),
+            'import-again': (rates[1], cpu[1], rates[0], cpu[0]),
+            'import-again-wal': (again['wal'] / EVALUATIONS, {}, None, {}),
+        }
+
+
+def measure_imports(bench, rows):
+    bench.start_server()
+    imports = Imports(bench)
+    turns = {row: [] for row in ('import-first', 'import-again', 'import-again-wal') if row.removesuffix('-wal') in rows}
+    for number in range(bench.options.rounds):
+        measured = imports.round()
+        for row in turns:
+            turns[row].append(measured[row])
+        first, again = measured['import-first'], measured['import-again']
+        say(f'imports: round {number + 1}: {first[0]:,.0f} against {first[2]:,.0f} evaluations/s; again '
+            f"{again[0]:,.0f}, {measured['import-again-wal'][0]:.1f} bytes of WAL each")
+    bench.stop_server()
+    return turns
+
+
+def measure_start(bench, rows):
+    turns = {row: [] for row in ('memory-idle', 'start') if row in rows}
+    for _ in range(bench.options.rounds):
+        seconds = bench.start_server()
+        bench.check_health()
+        if 'start' in turns:
+            turns['start'].append((seconds * 1000, {}, None, {}))
+        if 'memory-idle' in turns:
+            time.sleep(5)
+            turns['memory-idle'].append((bench.resident_megabytes(), {}, None, {}))
+        bench.stop_server()
+    return turns
+
+
+# Results.
+
+def summarize(row, turns):
+    def median(index):
+        return statistics.median(turn[index] for turn in turns) if turns[0][index] is not None else None
+
+    def median_cpu(index):
+        return {process: round(statistics.median(turn[index][process] for turn in turns), 2) for process in turns[0][index]}
+    unit, more_is_better, least, aim = LIMITS[row]
+    value, yardstick = median(0), median(2)
+    ratio = value / yardstick if yardstick else value
+
+    def meets(limit):
+        return ratio >= limit if more_is_better else ratio <= limit
+    return {'row': row, 'unit': unit, 'value': round(value, 2), 'yardstick': yardstick and round(yardstick, 2),
+            'ratio': round(ratio, 3), 'least': least, 'aim': aim,
+            'verdict': 'aim met' if meets(aim) else 'least met' if meets(least) else 'NOT MET',
+            'cpu_us': median_cpu(1), 'yardstick_cpu_us': median_cpu(3)}
+
+
+def number(value):
+    return '' if value is None else f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
+
+
+def cpu_text(cpu):
+    return ', '.join(f'{process} {number(value)}' for process, value in cpu.items())
+
+
+def print_table(results):
+    lines = [('row', 'value', 'yardstick', 'unit', 'ratio', 'least', 'aim', '', 'CPU, µs each', 'of the yardstick')]
+    lines += [(r['row'], number(r['value']), number(r['yardstick']), r['unit'],
+               number(r['ratio']) if r['yardstick'] else '', number(r['least']), number(r['aim']), r['verdict'],
+               cpu_text(r['cpu_us']), cpu_text(r['yardstick_cpu_us'])) for r in results]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        print('  '.join(text.rjust(width) if i in (1, 2, 4, 5, 6) else text.ljust(width)
+                        for i, (text, width) in enumerate(zip(line, widths))).rstrip())
+
+
+def measure(bench):
+    rows = bench.options.rows
+    turns = {}
+    for row in rows:
+        if row in TURNS:
+            turns.update(take_turns(bench, row))
+    if {'import-first', 'import-again'} & set(rows):
+        turns.update(measure_imports(bench, rows))
+    if {'memory-idle', 'start'} & set(rows):
+        turns.update(measure_start(bench, rows))
+    return [summarize(row, turns[row]) for row in LIMITS if row in turns]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ('scratch', 'built', 'server-url', 'yardstick-url'):
+        parser.add_argument('--' + name, required=True)
+    for name in ('postmaster', 'organizations', 'rounds', 'seconds', 'findings'):
+        parser.add_argument('--' + name, type=int, required=True)
+    parser.add_argument('--json', action='store_true')
+    parser.add_argument('rows', nargs='+')
+    bench = Bench(parser.parse_args())
+    try:
+        results = measure(bench)
+    except Failure as failure:
+        say(f'tools/bench: {failure}')
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        bench.stop_server()
+    if bench.options.json:
+        for result in results:
+            print(json.dumps(result))
+    else:
+        print_table(results)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
