@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -197,17 +198,19 @@ void config_help(FILE *to) {
         }
 }
 
-// The URL without the password that stands between `:` and `@`, or behind `password=`.
+// What libpq reads in it, whatever its form, without passwords: libpq knows which parameters are secret.
 static void print_url(const char *url, FILE *to) {
-        const char *scheme = strstr(url, "://"), *at = scheme ? strchr(scheme + 3, '@') : NULL;
-        const char *colon = scheme ? strchr(scheme + 3, ':') : NULL;
-        const char *word = strstr(url, "password=");
-        if (at && colon && colon < at)
-                fprintf(to, "%.*s:***%s", (int)(colon - url), url, strstr(at, "password=") ? "" : at);
-        else if (word)
-                fprintf(to, "%.*spassword=***", (int)(word - url), url);
-        else
-                fputs(url, to);
+        PQconninfoOption *options = PQconninfoParse(url, NULL);
+        const char *separator = "";
+        if (!options)
+                fputs("(no connection string that libpq can read)", to);
+        for (const PQconninfoOption *option = options; option && option->keyword; option++)
+                if (option->val) {
+                        bool secret = strchr(option->dispchar, '*') != NULL;
+                        fprintf(to, "%s%s=%s", separator, option->keyword, secret ? "***" : option->val);
+                        separator = " ";
+                }
+        PQconninfoFree(options);
 }
 
 void config_print(const struct config *config, FILE *to) {

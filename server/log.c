@@ -1,5 +1,7 @@
 #include "server/log.h"
 
+#include "server/utf8.h"
+
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,16 +31,22 @@ static void put(struct line *line, const char *text, size_t size) {
         line->used += size;
 }
 
+// As much of it as the line takes; what is not UTF-8 becomes U+FFFD, since JSON is UTF-8.
 static void put_string(struct line *line, const char *text) {
+        const unsigned char *at = (const unsigned char *)text, *end = at + strlen(text);
         put(line, "\"", 1);
-        for (const unsigned char *at = (const unsigned char *)text; *at && line->used < LINE - 64; at++) {
+        for (size_t size; at < end && line->used < LINE - 64; at += size) {
                 char escaped[8];
-                if (*at == '"' || *at == '\\')
+                size = *at < 0x80 ? 1 : utf8_sequence(at, end);
+                if (!size) {
+                        put(line, "\\ufffd", 6);
+                        size = 1;
+                } else if (*at == '"' || *at == '\\')
                         put(line, (char[]){'\\', (char)*at}, 2);
                 else if (*at < 0x20 || *at == 0x7f)
                         put(line, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\u%04x", *at));
                 else
-                        put(line, (const char *)at, 1);
+                        put(line, (const char *)at, size);
         }
         put(line, "\"", 1);
 }

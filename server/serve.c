@@ -220,6 +220,7 @@ static void drain(const struct config *config, struct parts *parts, const sigset
         signal(SIGINT, second_signal);
         pthread_sigmask(SIG_UNBLOCK, signals, NULL);
         server_set_serving(parts->server, false);
+        coalesce_stop(); // what core closes from here on must not wait for a slow reader
         struct timespec pause = {config->drain_pause_ms / 1000, config->drain_pause_ms % 1000 * 1000000};
         nanosleep(&pause, NULL);
         server_stop(parts->server, (unsigned)config->drain_timeout_ms);

@@ -102,8 +102,8 @@ class Rules:
                 row.append(f'.message = &{self.of(field.message_type)}')
             if IMMUTABLE not in behavior and IDENTIFIER not in behavior and field.name != 'etag':
                 updatable.append(field.name)
-            is_text = field.type == field.TYPE_STRING
-            if len(row) > 1 or is_text:
+            # Texts and enums have limits without being asked for.
+            if len(row) > 1 or field.type in (field.TYPE_STRING, field.TYPE_ENUM):
                 rows.append('{' + ', '.join(row) + '}')
         name = self.done[message.full_name]
         is_resource = self.api.option(message, 'google.api.resource') is not None

@@ -20,7 +20,7 @@ struct socket {
         atomic_bool used;     // has been gathered for; read without the lock, by all who send or close
         bool watched;         // waits to become writable: an event is to come, or has come and waits for the lock
         int error;            // of sending what was gathered, for the next sendmsg
-        const void *gatherer; // the thread whose list it is in; NULL: none
+        const void *gatherer; // the thread whose list it is in, whatever becomes of it; NULL: none
         size_t start, end;    // what waits in the buffer
         unsigned char *data;  // NULL: nothing waits
 };
@@ -161,7 +161,6 @@ static void forget(struct socket *socket_) {
         unwatch(socket_);
         drop_waiting(socket_);
         socket_->error = 0;
-        socket_->gatherer = NULL; // its list skips it
         atomic_store(&socket_->used, false);
 }
 
@@ -242,10 +241,8 @@ void coalesce_end(void) {
         for (unsigned i = 0; i < gathered.count; i++) {
                 struct socket *socket_ = gathered.sockets[i];
                 pthread_mutex_lock(&socket_->lock);
-                if (socket_->gatherer == &gathered) {
-                        socket_->gatherer = NULL;
-                        send_waiting(socket_);
-                }
+                socket_->gatherer = NULL;
+                send_waiting(socket_);
                 pthread_mutex_unlock(&socket_->lock);
         }
         gathered.count = 0;

@@ -1,5 +1,7 @@
 #include "server/rpc/prescan.h"
 
+#include "server/utf8.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -10,9 +12,12 @@ struct reader {
         const unsigned char *at, *end;
 };
 
-static bool read_varint(struct reader *reader, uint64_t *ret_value) {
+// Tags and lengths have 32 bits; protobuf-c, too, reads no more bytes of them.
+enum { VARINT_BYTES = 10, VARINT32_BYTES = 5 };
+
+static bool read_varint(struct reader *reader, unsigned max_bytes, uint64_t *ret_value) {
         uint64_t value = 0;
-        for (unsigned shift = 0; shift < 70 && reader->at < reader->end; shift += 7) {
+        for (unsigned shift = 0; shift < 7 * max_bytes && reader->at < reader->end; shift += 7) {
                 unsigned char byte = *reader->at++;
                 if (shift < 64)
                         value |= (uint64_t)(byte & 0x7f) << shift;
@@ -34,23 +39,10 @@ static bool skip(struct reader *reader, uint64_t size) {
 bool is_utf8_text(const unsigned char *at, size_t size) {
         const unsigned char *end = at + size;
         while (at < end) {
-                unsigned char lead = *at++;
-                if (lead && lead < 0x80)
-                        continue;
-                unsigned more = lead >= 0xc2 && lead <= 0xdf   ? 1
-                                : (lead & 0xf0) == 0xe0        ? 2
-                                : lead >= 0xf0 && lead <= 0xf4 ? 3
-                                                               : 0;
-                if (!more || more > (size_t)(end - at))
+                size_t sequence = *at && *at < 0x80 ? 1 : utf8_sequence(at, end); // mostly ASCII: without a call
+                if (!sequence || !*at)
                         return false;
-                unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-                unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-                if (at[0] < low || at[0] > high)
-                        return false;
-                for (unsigned i = 1; i < more; i++)
-                        if ((at[i] & 0xc0) != 0x80)
-                                return false;
-                at += more;
+                at += sequence;
         }
         return true;
 }
@@ -63,7 +55,7 @@ static const char *scan_delimited(
         const ProtobufCFieldDescriptor *field, struct reader *reader, unsigned depth, const char **ret_field) {
         uint64_t size;
         const unsigned char *start;
-        if (!read_varint(reader, &size) || (start = reader->at, !skip(reader, size)))
+        if (!read_varint(reader, VARINT32_BYTES, &size) || (start = reader->at, !skip(reader, size)))
                 return "is cut short";
         if (!field)
                 return NULL;
@@ -81,7 +73,7 @@ static const char *scan(
         const ProtobufCMessageDescriptor *descriptor, struct reader reader, unsigned depth, const char **ret_field) {
         while (reader.at < reader.end) {
                 uint64_t tag, ignored;
-                if (!read_varint(&reader, &tag) || !(tag >> 3) || tag >> 3 > 0x1fffffff)
+                if (!read_varint(&reader, VARINT32_BYTES, &tag) || !(tag >> 3) || tag >> 3 > 0x1fffffff)
                         return "is not a protobuf message";
                 const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
                         descriptor, (unsigned)(tag >> 3));
@@ -89,7 +81,7 @@ static const char *scan(
                 *ret_field = field ? field->name : "a field unknown here";
                 switch (tag & 7) {
                 case VARINT:
-                        error = read_varint(&reader, &ignored) ? NULL : "is cut short";
+                        error = read_varint(&reader, VARINT_BYTES, &ignored) ? NULL : "is cut short";
                         break;
                 case FIXED64:
                         error = skip(&reader, 8) ? NULL : "is cut short";

@@ -1,5 +1,7 @@
 #include "server/rpc/status.h"
 
+#include "server/utf8.h"
+
 #include <google/protobuf/any.pb-c.h>
 #include <google/protobuf/duration.pb-c.h>
 #include <google/rpc/error_details.pb-c.h>
@@ -8,7 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DETAILS_MAX = 5, STATUS_SIZE_MAX = 4000, MESSAGE_MAX = 1000 };
+// A message and the longest ErrorInfo fit together.
+enum { DETAILS_MAX = 5, STATUS_SIZE_MAX = 4000, MESSAGE_MAX = 1000, METADATA_VALUE_MAX = 200 };
 
 const char *code_text(enum code code) {
         static const char *const texts[CODE_COUNT] = {
@@ -36,11 +39,8 @@ const char *code_text(enum code code) {
 static void refuse(struct call *call, enum code code, const char *reason, const char *format, va_list args) {
         char text[MESSAGE_MAX];
         vsnprintf(text, sizeof text, format, args);
-        // A cut in the middle of a UTF-8 sequence would not be text any more.
-        size_t size = strlen(text);
-        while (size == sizeof text - 1 && size && (text[size - 1] & 0xc0) == 0x80)
-                text[--size] = 0;
-        char *message = arena_copy(&call->arena, text, size);
+        utf8_mend(text); // it may be cut, and so may what it quotes
+        char *message = arena_copy(&call->arena, text, strlen(text));
         call->refusal.code = code;
         call->refusal.reason = reason;
         call->refusal.message = message ? message : "out of memory for this call";
@@ -64,6 +64,7 @@ bool call_refuse_field(struct call *call, const char *field, const char *format,
         va_start(args, format);
         vsnprintf(why, sizeof why, format, args);
         va_end(args);
+        utf8_mend(why);
         struct refusal *refusal = &call->refusal;
         if (refusal->code == CODE_OK)
                 call_refuse(call, CODE_INVALID_ARGUMENT, "FIELD_INVALID", "%s: %s", field ? field : "request", why);
@@ -82,24 +83,36 @@ void call_refusal_metadata(struct call *call, const char *name, const char *valu
         }
 }
 
+static char *unconst(const char *text) { return (char *)(uintptr_t)(text ? text : ""); }
+
+// The text, or as much of it as metadata may have.
+static char *shortened(struct arena *arena, const char *text) {
+        if (strlen(text) <= METADATA_VALUE_MAX)
+                return unconst(text);
+        char *copy = arena_copy(arena, text, METADATA_VALUE_MAX);
+        if (copy)
+                utf8_mend(copy);
+        return unconst(copy);
+}
+
 // Adds a packed detail. What does not fit is left out: the code and the message say the essential.
-static void add(struct arena *arena, Google__Rpc__Status *status, const ProtobufCMessage *detail) {
+static bool add(struct arena *arena, Google__Rpc__Status *status, const ProtobufCMessage *detail) {
         size_t size = protobuf_c_message_get_packed_size(detail);
         Google__Protobuf__Any *any = arena_alloc(arena, sizeof *any);
         char *url = arena_printf(arena, "type.googleapis.com/%s", detail->descriptor->name);
         unsigned char *data = arena_alloc(arena, size + 1);
         if (!any || !url || !data)
-                return;
+                return false;
         google__protobuf__any__init(any);
         any->type_url = url;
         any->value = (ProtobufCBinaryData){size, data};
         protobuf_c_message_pack(detail, data);
         status->details[status->n_details++] = any;
-        if (google__rpc__status__get_packed_size(status) > STATUS_SIZE_MAX)
-                status->n_details--;
+        if (google__rpc__status__get_packed_size(status) <= STATUS_SIZE_MAX)
+                return true;
+        status->n_details--;
+        return false;
 }
-
-static char *unconst(const char *text) { return (char *)(uintptr_t)(text ? text : ""); }
 
 static void add_error_info(struct call *call, Google__Rpc__Status *status) {
         const struct refusal *refusal = &call->refusal;
@@ -108,7 +121,7 @@ static void add_error_info(struct call *call, Google__Rpc__Status *status) {
         for (unsigned i = 0; i < refusal->metadata_count; i++) {
                 google__rpc__error_info__metadata_entry__init(&entries[i]);
                 entries[i].key = unconst(refusal->metadata[i].name);
-                entries[i].value = unconst(refusal->metadata[i].value);
+                entries[i].value = shortened(&call->arena, refusal->metadata[i].value);
                 list[i] = &entries[i];
         }
         google__rpc__error_info__metadata_entry__init(&entries[refusal->metadata_count]);
@@ -133,8 +146,8 @@ static void add_bad_request(struct call *call, Google__Rpc__Status *status) {
         }
         bad.n_field_violations = call->refusal.violation_count;
         bad.field_violations = list;
-        if (bad.n_field_violations)
-                add(&call->arena, status, &bad.base);
+        while (bad.n_field_violations && !add(&call->arena, status, &bad.base))
+                bad.n_field_violations--; // as many as fit
 }
 
 static void add_precondition(struct call *call, Google__Rpc__Status *status) {

@@ -39,8 +39,8 @@ CREATE TABLE members (
   organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
   member_id uuid NOT NULL,
   email text COLLATE "C" NOT NULL CHECK (email = lower(email)),
-  role smallint NOT NULL CHECK (role BETWEEN 1 AND 5),  -- devopsgenie.options.Role
-  subject text COLLATE "C" CHECK (subject <> ''),                   -- NULL until the first call with the verified address
+  role smallint NOT NULL CHECK (role BETWEEN 1 AND 5),        -- devopsgenie.options.Role
+  subject text COLLATE "C" CHECK (subject <> ''),  -- NULL until the first call
   version int NOT NULL DEFAULT 1,
   request_id uuid,
   bind_time timestamptz,

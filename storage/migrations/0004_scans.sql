@@ -121,8 +121,8 @@ GRANT SELECT, INSERT, UPDATE ON resources TO genie_app;
 CALL protect_tenant_table('resources');
 CALL allow_system('resources', 'SELECT, DELETE');
 
--- What is known of the (check, region) pairs of an account. A scan that finds in a pair what the scan before found there
--- needs to look no closer and writes nothing but this.
+-- What is known of the (check, region) pairs of an account. A scan that finds in a pair what the scan before found
+-- there needs to look no closer and writes nothing but this.
 CREATE TABLE account_coverage (
   organization_id uuid NOT NULL,
   cloud_account_id uuid NOT NULL,

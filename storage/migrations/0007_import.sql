@@ -96,9 +96,9 @@ $$;
 
 -- Compares a scan's results with what is known of its account and writes what differs; counts go into `counted`.
 --
--- Results come by (check, region) pair. A pair whose results are what the last scan found there is done with: no finding
--- of it can have changed, since only scans find and resolve. In the other pairs, a result and a finding are of one
--- identity where resource, check and ordinal agree: the ordinal tells several records of one check on one resource
+-- Results come by (check, region) pair. A pair whose results are what the last scan found there is done with: no
+-- finding of it can have changed, since only scans find and resolve. In the other pairs, a result and a finding are of
+-- one identity where resource, check and ordinal agree: the ordinal tells several records of one check on one resource
 -- apart, by resource name and status detail. All joins are by hash, whatever the planner takes the scan for.
 CREATE FUNCTION import_results(scan scans, account_provider text, OUT counted scans)
   LANGUAGE plpgsql
@@ -248,8 +248,8 @@ BEGIN
       JOIN pair x ON x.check_id = f.check_id AND x.scope_region = r.scope_region AND x.examined
      WHERE f.organization_id = scan.organization_id AND f.cloud_account_id = scan.cloud_account_id
   ), judged AS MATERIALIZED (
-    SELECT resource_id, check_id, ordinal, coalesce(s.scope_region, k.scope_region) AS scope_region, s.severity, s.muted,
-           s.status_detail, k.finding_id, k.covered_time,
+    SELECT resource_id, check_id, ordinal, coalesce(s.scope_region, k.scope_region) AS scope_region, s.severity,
+           s.muted, s.status_detail, k.finding_id, k.covered_time,
            CASE WHEN k.finding_id IS NULL THEN 'created'
                 WHEN NOT k.active THEN 'regressed'
                 WHEN s.status IS NULL THEN CASE WHEN k.covered THEN 'unreported' ELSE 'unseen' END
@@ -293,8 +293,8 @@ BEGIN
      WHERE f.organization_id = scan.organization_id AND f.cloud_account_id = scan.cloud_account_id
        AND f.finding_id = c.finding_id
   ), created AS (
-    INSERT INTO findings (organization_id, finding_id, cloud_account_id, resource_id, check_id, state_scan_id, seen_time,
-                          ordinal, severity, muted, state_reason, status_detail)
+    INSERT INTO findings (organization_id, finding_id, cloud_account_id, resource_id, check_id, state_scan_id,
+                          seen_time, ordinal, severity, muted, state_reason, status_detail)
       SELECT scan.organization_id, uuid_v7(), scan.cloud_account_id, resource_id, check_id, scan.scan_id,
              scan.scan_time, ordinal, severity, muted, 'found', status_detail
         FROM judged WHERE verdict = 'created'

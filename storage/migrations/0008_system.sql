@@ -15,8 +15,8 @@ CREATE FUNCTION find_api_key(key_prefix text)
                  secret_sha256 bytea, expire_time timestamptz, revoked boolean)
   LANGUAGE sql STABLE
 AS $$
-  SELECT k.organization_id, o.slug, o.delete_time IS NOT NULL, k.api_key_id, k.role::int, k.secret_sha256, k.expire_time,
-         k.revoke_time IS NOT NULL
+  SELECT k.organization_id, o.slug, o.delete_time IS NOT NULL, k.api_key_id, k.role::int, k.secret_sha256,
+         k.expire_time, k.revoke_time IS NOT NULL
     FROM api_key_prefixes p
     JOIN api_keys k USING (organization_id, api_key_id)
     JOIN organizations o USING (organization_id)
@@ -116,7 +116,8 @@ DECLARE
   name text;
   made int := 0;
 BEGIN
-  FOR month IN SELECT generate_series(date_trunc('month', now()), now() + make_interval(months => ahead), '1 month') LOOP
+  FOR month IN
+      SELECT generate_series(date_trunc('month', now()), now() + make_interval(months => ahead), '1 month') LOOP
     name := format('%s_%s', parent, to_char(month, 'YYYY_MM'));
     CONTINUE WHEN to_regclass(name) IS NOT NULL;
     EXECUTE format('CREATE TABLE %I (LIKE %s INCLUDING DEFAULTS)', name, parent);
@@ -177,7 +178,8 @@ BEGIN
      WHERE s.state = 'RUNNING' AND coalesce(r.lease_time, s.create_time) < now() - interval '10 minutes'
      LIMIT row_limit FOR UPDATE OF s SKIP LOCKED
   )
-  SELECT count(*) INTO abandoned FROM (SELECT fail_scan(organization_id, scan_id, 'abandoned') FROM due OFFSET 0) failed;
+  SELECT count(*) INTO abandoned
+    FROM (SELECT fail_scan(organization_id, scan_id, 'abandoned') FROM due OFFSET 0) failed;
 
   -- The data keys first, all of them, so that no credential can be opened from this moment on; then table by table.
   DELETE FROM organization_keys k USING organizations o

@@ -83,7 +83,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         const uint8_t *value, size_t value_size, uint8_t flags, void *user) {
         (void)flags, (void)user;
         struct call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
-        if (!call || name_size < 11 || memcmp(name, "grpc-", 5))
+        if (!call || name_size < 11 || memcmp(name, "grpc-", 5) != 0)
                 return 0;
         if (name_size == 11 && !memcmp(name, "grpc-status", 11))
                 call->status = (int)strtol((const char *)value, NULL, 10); // nghttp2 puts a NUL behind it
@@ -208,10 +208,19 @@ uint32_t connection_events(const struct connection *connection) {
         return EPOLLIN | (connection->wants_write ? EPOLLOUT : 0u);
 }
 
+// nghttp2's names and values are not const; it writes to neither.
+static uint8_t *unconst(const char *text) {
+        union {
+                const char *in;
+                uint8_t *out;
+        } pointer = {.in = text};
+        return pointer.out;
+}
+
 static nghttp2_nv header(const char *name, const char *value, uint8_t flags) {
         return (nghttp2_nv){
-                .name = (uint8_t *)(uintptr_t)name,
-                .value = (uint8_t *)(uintptr_t)value,
+                .name = unconst(name),
+                .value = unconst(value),
                 .namelen = strlen(name),
                 .valuelen = strlen(value),
                 .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE | flags,

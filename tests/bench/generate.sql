@@ -33,7 +33,8 @@ INSERT INTO organizations (organization_id, slug, display_name)
 INSERT INTO organization_slugs (slug, organization_id)
   SELECT bench.slug(number), bench.id('0', number) FROM bench.api_keys;
 INSERT INTO api_keys (organization_id, api_key_id, key_prefix, secret_sha256, display_name, role, creator)
-  SELECT bench.id('0', number), bench.id('1', number), key_prefix, decode(secret_sha256, 'hex'), 'bench', 2, 'service:bench'
+  SELECT bench.id('0', number), bench.id('1', number), key_prefix, decode(secret_sha256, 'hex'), 'bench', 2,
+         'service:bench'
     FROM bench.api_keys;
 INSERT INTO api_key_prefixes (key_prefix, organization_id, api_key_id)
   SELECT key_prefix, bench.id('0', number), bench.id('1', number) FROM bench.api_keys;
@@ -73,12 +74,6 @@ INSERT INTO scans (organization_id, scan_id, cloud_account_id, state, scanner, s
   SELECT bench.id('0', o), bench.id('6', o), bench.id('2', o), 'COMPLETED', 'bench', '', now(), 'REPORTED', '{}', '{}',
          :checks * 3, :per_organization, :per_organization, 'service:bench', gen_random_uuid(), now()
     FROM generate_series(0, :organizations - 1) o;
-INSERT INTO account_coverage (organization_id, cloud_account_id, check_id, scope_region, scan_id, scan_time)
-  SELECT bench.id('0', o), bench.id('2', o), bench.id('3', o * :checks + c), bench.region(r), bench.id('6', o), now()
-    FROM generate_series(0, :organizations - 1) o, generate_series(0, :checks - 1) c, generate_series(0, 2) r;
-INSERT INTO scan_results (organization_id, scan_id, check_ids, scope_regions, pass_counts, fail_counts, manual_counts)
-  SELECT organization_id, scan_id, array_agg(check_id), array_agg(scope_region), array_agg(0), array_agg(1), array_agg(0)
-    FROM account_coverage GROUP BY organization_id, scan_id;
 
 -- Of twenty findings two are resolved, one is acknowledged, and one accepted. `place` counts within an organization.
 INSERT INTO findings (organization_id, finding_id, cloud_account_id, resource_id, check_id, state_scan_id, seen_time,
@@ -91,19 +86,37 @@ INSERT INTO findings (organization_id, finding_id, cloud_account_id, resource_id
          (ARRAY[3, 3, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5, 5, 6, 6, 6])[1 + c * 7 % 16], false, state,
          CASE state WHEN 'OPEN' THEN 'found' WHEN 'RESOLVED' THEN 'passed' ELSE 'as agreed' END,
          rpad('Instance ' || r, 87, ' is not as it should be'),
-         CASE WHEN state = 'ACCEPTED_RISK' THEN 'service:bench' END, CASE WHEN state = 'ACCEPTED_RISK' THEN 'as agreed' END
+         CASE WHEN state = 'ACCEPTED_RISK' THEN 'service:bench' END,
+         CASE WHEN state = 'ACCEPTED_RISK' THEN 'as agreed' END
     FROM generate_series(0::bigint, :organizations * :per_organization - 1) f,
          LATERAL (SELECT f / :per_organization AS o, f % :per_organization AS place) organization,
          LATERAL (SELECT place % :resources AS r, (place % :resources * 4 + place / :resources) % :checks AS c,
                          coalesce((ARRAY['RESOLVED', 'RESOLVED', 'ACKNOWLEDGED', 'ACCEPTED_RISK'])[1 + place % 20],
                                   'OPEN') AS state) made;
-INSERT INTO finding_events (organization_id, finding_id, event_time, version, scan_id, from_state, to_state, actor, reason)
+INSERT INTO finding_events (organization_id, finding_id, event_time, version, scan_id, from_state, to_state, actor,
+                            reason)
   SELECT bench.id('0', f / :per_organization), bench.id('5', f), now(), 1, bench.id('6', f / :per_organization), NULL,
          'OPEN', 'service:bench', 'found'
     FROM generate_series(0::bigint, :organizations * :per_organization - 1) f;
-INSERT INTO finding_events (organization_id, finding_id, event_time, version, scan_id, from_state, to_state, actor, reason)
+INSERT INTO finding_events (organization_id, finding_id, event_time, version, scan_id, from_state, to_state, actor,
+                            reason)
   SELECT organization_id, finding_id, now(), 2, state_scan_id, 'OPEN', state, 'service:bench', state_reason
     FROM findings WHERE version = 2;
+
+INSERT INTO account_coverage (organization_id, cloud_account_id, check_id, scope_region, scan_id, scan_time,
+                              active_count)
+  SELECT bench.id('0', o), bench.id('2', o), pair.check_id, pair.scope_region, bench.id('6', o), now(),
+         coalesce(active.count, 0)
+    FROM generate_series(0, :organizations - 1) o, generate_series(0, :checks - 1) c, generate_series(0, 2) region
+   CROSS JOIN LATERAL (SELECT bench.id('0', o) AS organization_id, bench.id('3', o * :checks + c) AS check_id,
+                              bench.region(region) COLLATE "C" AS scope_region) pair
+    LEFT JOIN (SELECT organization_id, f.check_id, r.scope_region, count(*)
+                 FROM findings f JOIN resources r USING (organization_id, resource_id)
+                WHERE f.state <> 'RESOLVED' GROUP BY 1, 2, 3) active USING (organization_id, check_id, scope_region);
+INSERT INTO scan_results (organization_id, scan_id, check_ids, scope_regions, pass_counts, fail_counts, manual_counts)
+  SELECT organization_id, scan_id, array_agg(check_id), array_agg(scope_region), array_agg(0), array_agg(active_count),
+         array_agg(0)
+    FROM account_coverage GROUP BY organization_id, scan_id;
 
 VACUUM (FREEZE, ANALYZE);
 CHECKPOINT;

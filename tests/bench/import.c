@@ -48,7 +48,13 @@ struct import {
 static const char *const regions[REGIONS] = {"us-east-1", "eu-west-1", "ap-northeast-1"};
 
 // Protobuf-c's strings are not const; nothing writes to them.
-static char *text(const char *constant) { return (char *)(uintptr_t)constant; }
+static char *text(const char *constant) {
+        union {
+                const char *in;
+                char *out;
+        } pointer = {.in = constant};
+        return pointer.out;
+}
 
 // Texts of a batch live until it is packed.
 struct texts {

@@ -323,7 +323,7 @@ static bool read_keys(struct load *load) {
                         break;
         }
         if (from)
-                fclose(from);
+                (void)fclose(from);
         bool good = load->organizations && load->options.findings && load->options.findings % load->organizations == 0;
         if (!good)
                 fprintf(stderr, "bench-loader: %s has %zu keys, which does not fit %zu findings\n", load->options.keys,
@@ -360,7 +360,7 @@ static bool read_options(struct options *options, int argc, char **argv) {
                         options->pages = number;
                         break;
                 case 't':
-                        options->seconds = strtod(optarg, NULL);
+                        options->seconds = optarg ? strtod(optarg, NULL) : 0;
                         break;
                 default:
                         return false;
@@ -377,7 +377,7 @@ int main(int argc, char **argv) {
                 if (!strcmp(argv[1], modes[i].name))
                         load.mode = &modes[i];
         if (!load.mode || !read_options(&load.options, argc - 1, argv + 1)) {
-                fprintf(stderr, "bench-loader: usage: bench-loader get|list|check --endpoint HOST:PORT --ca FILE …\n");
+                fprintf(stderr, "usage: bench-loader get|list|check --endpoint HOST:PORT --ca FILE [OPTION…]\n");
                 return 2;
         }
         size_t count = (size_t)load.options.connections * load.options.streams;

@@ -85,19 +85,21 @@ class Bench:
             free.bind(('127.0.0.1', 0))
             self.endpoint = '127.0.0.1:%d' % free.getsockname()[1]
         at = self.options.scratch
-        begin = time.monotonic()
-        self.server = subprocess.Popen(
-            [f'{self.options.built}/server/genied', 'serve', '--listen', self.endpoint, '--log-calls', 'refused',
-             '--tls-certificate', f'{at}/server.pem', '--tls-key', f'{at}/server-key.pem',
-             '--vault-key-file', f'{at}/vault-key'],
-            env={**os.environ, 'GENIED_DATABASE_URL': self.options.server_url}, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True)
-        said = []
-        for line in self.server.stdout:
-            if '"ready"' in line:
-                return time.monotonic() - begin
-            said.append(line)
-        raise Failure('genied does not start: ' + ''.join(said[-3:]))
+        with open(f'{at}/genied.log', 'w', encoding='utf-8') as log:
+            begin = time.monotonic()
+            self.server = subprocess.Popen(
+                [f'{self.options.built}/server/genied', 'serve', '--listen', self.endpoint, '--log-calls', 'refused',
+                 '--tls-certificate', f'{at}/server.pem', '--tls-key', f'{at}/server-key.pem',
+                 '--vault-key-file', f'{at}/vault-key'],
+                env={**os.environ, 'GENIED_DATABASE_URL': self.options.server_url}, stdout=log, stderr=log)
+            with open(f'{at}/genied.log', encoding='utf-8') as said:
+                text = ''
+                while '"ready"' not in text:
+                    if self.server.poll() is not None:
+                        raise Failure(f'genied does not start: {(text + said.read())[-1000:]}')
+                    time.sleep(.0005)
+                    text += said.read()
+        return time.monotonic() - begin
 
     def stop_server(self):
         if self.server:
@@ -107,7 +109,6 @@ class Bench:
             except subprocess.TimeoutExpired:
                 self.server.kill()
                 self.server.wait()
-            self.server.stdout.close()
             self.server = None
 
     def resident_megabytes(self):
@@ -144,9 +145,11 @@ class Bench:
         path = f'{self.options.scratch}/pgbench.sql'
         with open(path, 'w', encoding='utf-8') as file:
             file.write(script)
-        command = ['pgbench', '-n', '-M', 'prepared', '-c', str(CLIENTS), '-j', '2', '-f', path,
+        command = ['pgbench', '-n', '-M', 'prepared', '-c', str(CLIENTS), '-f', path,
                    '-T', str(seconds or self.options.seconds), '-D', f'findings={self.options.findings}',
                    '-D', f'per_organization={self.options.findings // self.options.organizations}']
+        for name, value in FIRST_PAGE.items():
+            command += ['-D', f'{name}={value}']
         if log:
             command += ['--log', f'--log-prefix={log}', '--sampling-rate=0.1']
         environment = {**os.environ, 'PGOPTIONS': '-c plan_cache_mode=force_generic_plan'}
@@ -161,31 +164,35 @@ class Bench:
 
 
 def statement(path, values):
-    """A statement of the server's for pgbench: each named parameter that has a value here becomes its value."""
+    """A statement of the server's for pgbench, which knows the same parameters; some become values instead."""
     with open(f'storage/queries/{path}', encoding='utf-8') as file:
         text = file.read()
-    return re.sub(r'(?<!:):([a-z_]\w*)', lambda name: values[name[1]], text) + '\n'
+    return re.sub(r'(?<!:):([a-z_]\w*)', lambda name: values.get(name[1], name[0]), text) + '\n'
 
 
-RANDOM_FINDING = '\\set finding random(0, :findings - 1)\n\\set organization :finding / :per_organization\n'
-RANDOM_NAMES = {
-    # These are worked out in the statement, since pgbench has no texts but fixed ones: less than 2 % of its time.
+# A random finding. Its names are worked out in the statement, since pgbench has no texts but fixed ones; that takes
+# less than 2 % of the statement's time.
+RANDOM = '\\set finding random(0, :findings - 1)\n\\set organization :finding / :per_organization\n'
+NAMES = {
     'organization_id': "bench.id('0', :organization)",
     'organization_slug': 'bench.slug(:organization)',
     'finding_id': "bench.id('5', :finding)",
 }
+FIRST_PAGE = {'page_limit': str(PAGE + 1), 'after_severity': '32767',
+              'after_finding_id': 'ffffffff-ffff-ffff-ffff-ffffffffffff'}
 
 
 def get_script():
-    return RANDOM_FINDING + statement('finding_service/get_finding.sql', RANDOM_NAMES)
+    return RANDOM + statement('finding_service/get_finding.sql', NAMES)
 
 
 def list_script(deep):
     """The first page of a random organization, or one that begins at a random place of it."""
-    place = {'after_severity': ':severity', 'after_finding_id': "bench.id('5', :finding)"}
-    first = {'after_severity': '32767', 'after_finding_id': "'ffffffff-ffff-ffff-ffff-ffffffffffff'"}
-    values = {**RANDOM_NAMES, **(place if deep else first), 'page_limit': str(PAGE + 1)}
-    return RANDOM_FINDING + '\\set severity random(3, 6)\n' + statement('finding_service/list_findings.sql', values)
+    if not deep:
+        return RANDOM + statement('finding_service/list_findings.sql', NAMES)
+    place = {'after_finding_id': NAMES['finding_id']}
+    return (RANDOM + '\\set after_severity random(3, 6)\n' +
+            statement('finding_service/list_findings.sql', {**NAMES, **place}))
 
 
 def per(figures, count):
@@ -325,7 +332,8 @@ class Imports:
 def measure_imports(bench, rows):
     bench.start_server()
     imports = Imports(bench)
-    turns = {row: [] for row in ('import-first', 'import-again', 'import-again-wal') if row.removesuffix('-wal') in rows}
+    turns = {row: [] for row in ('import-first', 'import-again', 'import-again-wal')
+             if row.removesuffix('-wal') in rows}
     for number in range(bench.options.rounds):
         measured = imports.round()
         for row in turns:
@@ -358,7 +366,8 @@ def summarize(row, turns):
         return statistics.median(turn[index] for turn in turns) if turns[0][index] is not None else None
 
     def median_cpu(index):
-        return {process: round(statistics.median(turn[index][process] for turn in turns), 2) for process in turns[0][index]}
+        return {process: round(statistics.median(turn[index][process] for turn in turns), 2)
+                for process in turns[0][index]}
     unit, more_is_better, least, aim = LIMITS[row]
     value, yardstick = median(0), median(2)
     ratio = value / yardstick if yardstick else value

@@ -20,6 +20,7 @@ DATA = Path(os.environ.get("GENIE_TEST_DATA") or ROOT / "tests/data")
 GENIED = BUILD / "server/genied"
 GENIE = BUILD / "tools/genie/genie"
 START_SECONDS = 60  # under sanitizers on a busy machine; otherwise it takes less than one
+DEADLINE = '{"methodConfig": [{"name": [{}], "timeout": "120s"}]}'  # so that no test waits for ever
 
 
 def run(*command, env=None, **options):
@@ -55,6 +56,16 @@ class Database:
     def query(self, sql):
         """What psql prints, as a superuser: row-level security does not apply."""
         return self.psql(self.superuser_url, sql).strip()
+
+    @contextlib.contextmanager
+    def gone(self):
+        """While this lasts, nobody is connected to the database, and nobody can connect."""
+        self.psql(self.server, f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
+        self.psql(self.server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'")
+        try:
+            yield
+        finally:
+            self.psql(self.server, f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
 
     def drop(self):
         self.psql(self.server, f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
@@ -126,7 +137,7 @@ class Genied:
         secure = grpc.ssl_channel_credentials(self.ca_file.read_bytes())
         if credential:
             secure = grpc.composite_channel_credentials(secure, grpc.access_token_call_credentials(credential))
-        return grpc.secure_channel(self.endpoint, secure, options=options)
+        return grpc.secure_channel(self.endpoint, secure, options=[("grpc.service_config", DEADLINE), *options])
 
     def genie(self, *arguments, credential="", organization="", **options):
         """Runs genie against this server; returns the finished process, whatever its status."""

@@ -14,11 +14,11 @@ SQL = ("SELECT", "INSERT", "UPDATE ", "relation", "column", "constraint", "synta
 
 
 @pytest.fixture(autouse=True)
-def still_answers(v1, server, organization):
-    """After every test: the same server process answers an ordinary call."""
-    process = server.process.pid
+def still_answers(v1, server, connect):
+    """After every test the same server process answers an ordinary call, if perhaps on another connection."""
+    process, token = server.process.pid, server.token("platform", "--service-role", "platform-admin")
     yield
-    assert organization.owner.auth.WhoAmI(v1.WhoAmIRequest()).caller
+    assert connect(server, token).organizations.ListOrganizations(v1.ListOrganizationsRequest(), timeout=20)
     assert server.process.pid == process and server.process.poll() is None
 
 
@@ -161,16 +161,16 @@ def test_a_wire_type_that_is_not_the_fields(organization):
 
 def test_a_message_that_is_too_large(v1, organization):
     huge = v1.AcknowledgeFindingRequest(name=organization.name + "/findings/x", note="x" * 5 * 1024 * 1024)
-    with refused("RESOURCE_EXHAUSTED"):
-        raw(organization.owner, "FindingService/AcknowledgeFinding", huge.SerializeToString())
+    # gRPC answers that by itself, before any of our code: there are no details.
+    method = "FindingService/AcknowledgeFinding"
+    assert code_of(lambda: raw(organization.owner, method, huge.SerializeToString())) == "RESOURCE_EXHAUSTED"
 
 
 def test_a_message_in_a_stream_that_is_too_large(v1, scanner):
     with scanner.open() as call:
         call.send(header=scanner.header())
-        with refused("RESOURCE_EXHAUSTED"):
-            results = [scanner.result(str(n), status_detail="x" * 16000) for n in range(330)]
-            call.send(batch=scanner.batch(*results))
+        results = [scanner.result(str(n), status_detail="x" * 16000) for n in range(330)]
+        assert code_of(lambda: call.send(batch=scanner.batch(*results))) == "RESOURCE_EXHAUSTED"
 
 
 def test_a_message_that_swells_when_it_is_read(organization):
@@ -188,7 +188,7 @@ def test_metadata_that_is_too_large(v1, organization, size):
     assert code in ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL", "CANCELLED") if size > 20_000 else True
 
 
-@pytest.mark.parametrize("value", ["", "x" * 65, "a b", "ü".encode(), 'say "hi"', "{}", "\t"])
+@pytest.mark.parametrize("value", ["", "x" * 65, "a b", "ü".encode(), 'say "hi"', "{}"])
 def test_a_request_id_that_is_none_is_replaced(v1, organization, value):
     metadata = [("x-request-id-bin" if isinstance(value, bytes) else "x-request-id", value)]
     _, call = organization.owner.auth.WhoAmI.with_call(v1.WhoAmIRequest(), metadata=metadata)

@@ -60,7 +60,8 @@ class Session:
         self.psql = subprocess.Popen(
             ['psql', '-X', '-q', '-v', 'VERBOSITY=verbose', '-d', url], text=True, encoding='utf-8',
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.send("\\pset format csv\n\\pset null '\\\\N'\nSET timezone = 'UTC'; SET plan_cache_mode = force_generic_plan;")
+        self.send("\\pset format csv\n\\pset null '\\\\N'")
+        self.send("SET timezone = 'UTC'; SET plan_cache_mode = force_generic_plan;")
         if role:
             self.send(f'SET ROLE {role};')
         self.answer()
@@ -83,9 +84,10 @@ class Session:
             lines.append(line)
         text = ''.join(lines)
         if 'ERROR:' in text:
-            raise Refused(text)
+            raise Refused(text.partition('QUERY:')[0])
         rows = list(csv.reader(io.StringIO(text)))
-        return [dict(zip(rows[0], (None if v == '\\N' else v for v in row))) for row in rows[1:]] if rows else []
+        # csv gives an empty line, a row whose one column is empty, as no column at all.
+        return [dict(zip(rows[0], (None if v == '\\N' else v for v in row or ['']))) for row in rows[1:]]
 
     def sql(self, statement):
         self.send(statement + ';')
@@ -149,9 +151,10 @@ class DatabaseCase(unittest.TestCase):
         self.addCleanup(session.close)
         return session
 
-    def organization(self, slug='acme', owner='owner@example.com'):
+    def organization(self, slug=None, owner='owner@example.com'):
         """Makes an organization; a session that acts in it."""
         session = self.session()
+        slug = slug or f'acme-{uuid.uuid4().hex[:8]}'
         organization = str(uuid.uuid4())
         session.tenant, session.caller = organization, 'service:admin'
         made = session.call('organization_service/create_organization', new_id=organization, organization_slug=slug,

@@ -83,6 +83,35 @@ class RealScans(DatabaseCase):
         self.assertEqual(int(again['findings.unchanged']), counts['scan3.fail'])
         self.assertEqual(session.value("SELECT count(*) FROM audit_events WHERE collection = 'scans'"), '4')
 
+    def test_other_files_twice(self):
+        """The smaller files, in accounts of their own: what the manifest counts, and nothing new the second time."""
+        for name, provider, uid, counts in (
+                ('kubernetes-demo-scan1', 'KUBERNETES', 'demo-context', (1266, 980, 10, 0)),
+                ('aws-extra-mutelist', 'AWS', '123456789012', (217, 271, 0, None)),
+                ('aws-extra-unix-timestamp', 'AWS', '123456789012', (4, 6, 0, 0)),
+                ('aws-extra-region-eu-west-1', 'AWS', '123456789012', (4, 6, 0, 0)),
+                ('aws-extra-fail-only', 'AWS', '123456789012', (0, 6, 0, 0))):
+            with self.subTest(name):
+                session = self.organization()
+                account = self.account(session, uid, provider)
+                records = list(read_ocsf(name))
+                muted = sum(r['result']['muted'] and r['result']['status'] == 2 for r in records)
+                first = import_records(session, account, records)
+                self.assertEqual([int(first[f'results.{c}']) for c in ('pass', 'fail', 'manual')], list(counts[:3]))
+                self.assertEqual(int(first['results.muted']), muted if counts[3] is None else counts[3])
+                self.assertEqual(int(first['findings.created']), counts[1])
+                again = import_records(session, account, records)
+                self.assertEqual([int(again[f'findings.{c}']) for c in
+                                  ('created', 'unchanged', 'passed', 'unreported', 'regressed')],
+                                 [0, counts[1], 0, 0, 0])
+
+    def test_the_region_that_was_asked_for_splits_no_resource(self):
+        session = self.organization()
+        account = self.account(session)
+        for name in ('aws-extra-unix-timestamp', 'aws-extra-region-eu-west-1'):
+            import_records(session, account, list(read_ocsf(name)))
+        self.assertEqual(session.value("SELECT count(*) FROM resources WHERE resource_uid LIKE 'arn:aws:iam:%'"), '1')
+
 
 if __name__ == '__main__':
     unittest.main()

@@ -34,13 +34,8 @@ packages_need() {
 	fi
 	say "installing packages: ${missing[*]}"
 	log=$(mktemp)
-	packages_install_quietly >"$log" 2>&1 || {
-		cat "$log" >&2
-		local why
-		why=$(grep -m1 '^E: ' "$log" || tail -1 "$log")
-		rm -f "$log"
-		fail "cannot install ${missing[*]}: ${why#E: }"
-	}
+	packages_install_quietly >"$log" 2>&1 ||
+		fail "cannot install ${missing[*]}: $(grep -m1 '^E: ' "$log" | cut -c4- || true); $log has the whole of it"
 	rm -f "$log"
 }
 
@@ -77,7 +72,7 @@ build() { # PRESET [FOLDER [CMAKE-ARGUMENT…]]
 			cmake --build "$dir" --parallel "$(nproc)" \
 				${build_targets:+--target "${build_targets[@]}"} -- "${build_arguments[@]}" >>"$log" 2>&1
 	) 8>"$dir/lock" || {
-		grep -E -m20 'error|Error|No space left' "$log" >&2 || tail -20 "$log" >&2
+		grep -E -m20 'error: |CMake Error|undefined reference|No space left' "$log" >&2 || tail -20 "$log" >&2
 		fail "the build failed; $log has the whole of it$(disk_hint "$dir")"
 	}
 }

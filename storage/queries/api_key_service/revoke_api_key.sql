@@ -15,6 +15,7 @@ WITH before AS (
 SELECT CASE WHEN :etag NOT IN ('', before.etag) THEN 'ETAG_MISMATCH' END AS refusal,
        'organizations/' || :organization_slug || '/apiKeys/' || after.api_key_id AS name, after.api_key_id AS uid,
        after.display_name, after.role, after.key_prefix, after.expire_time, after.revoke_time,
-       after.last_use_date::timestamp AT TIME ZONE 'UTC' AS last_use_time, after.creator, after.create_time, after.update_time,
+       after.last_use_date::timestamp AT TIME ZONE 'UTC' AS last_use_time, after.creator, after.create_time,
+       after.update_time,
        after.version::text AS etag
   FROM before, after;

@@ -7,7 +7,8 @@ SELECT 'organizations/' || :organization_slug || '/cloudAccounts/' || cloud_acco
        cloud_account_id AS after_cloud_account_id
   FROM cloud_accounts
  WHERE organization_id = :organization_id
-   AND cloud_account_id > CASE WHEN :after_cloud_account_id::uuid IS NULL THEN '00000000-0000-0000-0000-000000000000'::uuid
+   AND cloud_account_id
+     > CASE WHEN :after_cloud_account_id::uuid IS NULL THEN '00000000-0000-0000-0000-000000000000'::uuid
                                ELSE :after_cloud_account_id END
  ORDER BY cloud_account_id
  LIMIT :page_limit;

@@ -24,7 +24,8 @@ SELECT CASE WHEN :etag NOT IN ('', before.etag)     THEN 'ETAG_MISMATCH'
             WHEN before.provider <> :provider::text THEN 'CREDENTIALS_PROVIDER_MISMATCH' END AS refusal,
        before.provider AS refusal_provider, :provider::text AS refusal_credentials_provider,
        'organizations/' || :organization_slug || '/cloudAccounts/' || after.cloud_account_id AS name,
-       after.cloud_account_id AS uid, after.provider, after.account_uid, after.display_name, after.external_id, after.credentials_time,
+       after.cloud_account_id AS uid, after.provider, after.account_uid, after.display_name, after.external_id,
+       after.credentials_time,
        'organizations/' || :organization_slug || '/scans/' || after.last_scan_id AS last_scan, after.create_time,
        after.update_time, after.version::text AS etag
   FROM before LEFT JOIN after ON true;

@@ -11,7 +11,8 @@ WITH before AS (
 )
 SELECT CASE WHEN :etag NOT IN ('', before.etag) THEN 'ETAG_MISMATCH' END AS refusal,
        'organizations/' || :organization_slug || '/cloudAccounts/' || after.cloud_account_id AS name,
-       after.cloud_account_id AS uid, after.provider, after.account_uid, after.display_name, after.external_id, after.credentials_time,
+       after.cloud_account_id AS uid, after.provider, after.account_uid, after.display_name, after.external_id,
+       after.credentials_time,
        'organizations/' || :organization_slug || '/scans/' || after.last_scan_id AS last_scan, after.create_time,
        after.update_time, after.version::text AS etag
   FROM before LEFT JOIN after ON true;

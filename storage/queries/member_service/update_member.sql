@@ -9,6 +9,7 @@ WITH before AS (
   RETURNING m.*
 )
 SELECT CASE WHEN :etag NOT IN ('', before.etag) THEN 'ETAG_MISMATCH' END AS refusal,
-       'organizations/' || :organization_slug || '/members/' || after.member_id AS name, after.member_id AS uid, after.email,
+       'organizations/' || :organization_slug || '/members/' || after.member_id AS name, after.member_id AS uid,
+       after.email,
        after.role, after.subject, after.bind_time, after.create_time, after.update_time, after.version::text AS etag
   FROM before LEFT JOIN after ON true;

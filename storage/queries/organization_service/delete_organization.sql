@@ -8,10 +8,9 @@ WITH before AS (
    WHERE o.organization_id = :organization_id AND :etag IN ('', before.etag) AND before.delete_time IS NULL
   RETURNING o.*
 )
-SELECT CASE WHEN :etag NOT IN ('', before.etag)    THEN 'ETAG_MISMATCH'
+SELECT CASE WHEN :etag NOT IN ('', before.etag) THEN 'ETAG_MISMATCH'
             WHEN before.delete_time IS NOT NULL THEN 'ORGANIZATION_DELETED' END AS refusal,
        'organizations/' || after.slug AS name, after.organization_id AS uid, after.display_name,
-       CASE WHEN after.delete_time IS NULL THEN 'ACTIVE' ELSE 'DELETED' END AS state, after.create_time, after.update_time,
-       after.delete_time,
-       after.purge_time, after.version::text AS etag
+       CASE WHEN after.delete_time IS NULL THEN 'ACTIVE' ELSE 'DELETED' END AS state, after.create_time,
+       after.update_time, after.delete_time, after.purge_time, after.version::text AS etag
   FROM before LEFT JOIN after ON true;

@@ -7,7 +7,8 @@ SELECT 'organizations/' || :organization_slug || '/resources/' || r.resource_id 
        active.other AS "active_findings.other", r.create_time, r.update_time
   FROM resources r
   CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE f.severity >= 6)::int4 AS critical, count(*) FILTER (WHERE f.severity = 5)::int4 AS high,
+    SELECT count(*) FILTER (WHERE f.severity >= 6)::int4 AS critical,
+           count(*) FILTER (WHERE f.severity = 5)::int4 AS high,
            count(*) FILTER (WHERE f.severity = 4)::int4 AS medium, count(*) FILTER (WHERE f.severity = 3)::int4 AS low,
            count(*) FILTER (WHERE f.severity < 3)::int4 AS other
       FROM findings f
