@@ -38,8 +38,8 @@ static const struct option_row {
         {"issuer", TEXTS, offsetof(struct config, issuers), "", 0, ISSUERS_MAX,
                 "accepted `iss` of tokens; commas between several"},
         {"audience", TEXT, offsetof(struct config, audience), "devopsgenie", 0, 0, "required `aud` of tokens"},
-        {"read-connections", NUMBER, offsetof(struct config, read_connections), "1", 1, 16,
-                "connections of the READ lane (pipelined)"},
+        {"read-connections", NUMBER, offsetof(struct config, read_connections), "0", 0, 16,
+                "connections of the READ lane (pipelined); 0: one per core, at most 4"},
         {"write-connections", NUMBER, offsetof(struct config, write_connections), "2", 1, 16,
                 "connections of the WRITE lane (pipelined)"},
         {"bulk-connections", NUMBER, offsetof(struct config, bulk_connections), "4", 1, 64,
@@ -174,8 +174,10 @@ bool config_read(struct config *config, int argc, char **argv, int *ret_rest) {
                 fprintf(stderr, "genied: log-calls is all, refused or none, not `%s`\n", config->log_calls);
                 return false;
         }
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        if (!config->read_connections)
+                config->read_connections = cores < 1 ? 1 : cores > 4 ? 4 : cores;
         if (!config->call_threads) {
-                long cores = sysconf(_SC_NPROCESSORS_ONLN);
                 config->call_threads = cores < 4 ? 1 : cores > 32 ? 16 : cores / 2;
         }
         return true;

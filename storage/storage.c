@@ -97,6 +97,8 @@ static int prepare_sleep(struct storage *storage) {
                 if (saturated && until > now + SATURATED_SLEEP)
                         until = now + SATURATED_SLEEP;
         }
+        if (storage->held && until > now + MILLISECOND)
+                until = now + MILLISECOND;
         if (atomic_load(&storage->stopping) && until > storage->stop_at)
                 until = storage->stop_at;
         if (atomic_load(&storage->inbox) || until <= now)
@@ -129,7 +131,8 @@ static void turn(struct storage *storage) {
                 else
                         lane_dispatch(&storage->lanes[i]);
         if (storage->config.turn_ended)
-                storage->config.turn_ended(storage->config.context);
+                storage->held = storage->config.turn_ended(
+                        storage->config.context, atomic_load(&storage->lanes[LANE_READ].pending) > 0);
 }
 
 static bool has_pending(struct storage *storage) {
@@ -156,7 +159,7 @@ static void *run(void *argument) {
                         lane_clear_queue(&storage->lanes[i], STORAGE_CANCELLED);
         } while (has_pending(storage));
         if (storage->config.turn_ended)
-                storage->config.turn_ended(storage->config.context);
+                storage->config.turn_ended(storage->config.context, /* more= */ false);
         return NULL;
 }
 

@@ -86,4 +86,3 @@ void unary_answer(struct core_call *call);
 void stream_accept(struct core_call *call);
 // Fills the trailing metadata; at most 2 entries.
 size_t call_trailers(struct core_call *call, grpc_metadata ret_metadata[2]);
-int64_t now_ns(void);

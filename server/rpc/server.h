@@ -10,6 +10,7 @@
 #include "storage/storage.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct server;
 struct identity;
@@ -44,6 +45,9 @@ struct server_stats {
         unsigned in_flight;
 };
 struct server_stats server_stats(const struct server *server);
+
+// CLOCK_MONOTONIC.
+int64_t now_ns(void);
 
 // Set-up of gRPC core before anything else of it: allocation, logging to our log.
 void rpc_init(void);

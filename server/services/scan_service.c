@@ -5,6 +5,7 @@
 #include "storage/row.h"
 
 #include <devopsgenie/v1/scan_service.pb-c.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -165,9 +166,28 @@ static void stored(struct call *call, PGresult *result) {
         send(call, &response);
 }
 
+static bool is_json(const char *text) {
+        json_error_t error;
+        json_t *value = json_loads(text, JSON_DECODE_ANY, &error);
+        json_decref(value);
+        return value != NULL;
+}
+
+// PostgreSQL 15 keeps what it is given as text: that it is JSON is seen to here.
+static bool check_json(struct call *call, const Batch *batch) {
+        for (size_t i = 0; i < batch->n_checks; i++)
+                if (*batch->checks[i]->compliance_json && !is_json(batch->checks[i]->compliance_json))
+                        return call_refuse_field(call, "batch.checks.compliance_json", "of element %zu is not JSON", i);
+        for (size_t i = 0; i < batch->n_resources; i++)
+                if (*batch->resources[i]->metadata_json && !is_json(batch->resources[i]->metadata_json))
+                        return call_refuse_field(
+                                call, "batch.resources.metadata_json", "of element %zu is not JSON", i);
+        return true;
+}
+
 static void store(struct call *call, Batch *batch) {
         struct import *import = call->state;
-        if (!sift(call, import, batch)) {
+        if (!check_json(call, batch) || !sift(call, import, batch)) {
                 stream_finish(call);
                 return;
         }

@@ -47,7 +47,8 @@ def test_it_makes_and_reads_what_belongs_to_an_organization(grpcurl, key, organi
     assert ask(grpcurl, "CloudAccountService/GetCloudAccount", key, {"name": made["name"]}) == made
     listed = ask(grpcurl, "CloudAccountService/ListCloudAccounts", key, {"parent": organization.name})
     assert listed == {"cloudAccounts": [made]}
-    changed = {"cloudAccount": {"name": made["name"], "displayName": "Test"}, "updateMask": "displayName"}
+    # grpcurl writes a field mask as the message that it is, with the names of the proto file.
+    changed = {"cloudAccount": {"name": made["name"], "displayName": "Test"}, "updateMask": {"paths": ["display_name"]}}
     assert ask(grpcurl, "CloudAccountService/UpdateCloudAccount", key, changed)["displayName"] == "Test"
     assert ask(grpcurl, "CloudAccountService/DeleteCloudAccount", key, {"name": made["name"]}) == {}
 

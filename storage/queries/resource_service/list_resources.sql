@@ -1,5 +1,5 @@
 -- ListResources: newest first.
--- The bounds are CASE, not coalesce(): row-level security lets only what cannot leak into an index condition.
+-- The page is cut before it is joined. The bounds are CASE, not coalesce(): row-level security lets only what cannot leak into an index condition.
 SELECT 'organizations/' || :organization_slug || '/resources/' || r.resource_id AS name, r.resource_id AS uid,
        'organizations/' || :organization_slug || '/cloudAccounts/' || r.cloud_account_id AS cloud_account,
        r.resource_uid, r.display_name, r.type, r.service, r.region, r.labels, r.metadata_json,
@@ -7,7 +7,13 @@ SELECT 'organizations/' || :organization_slug || '/resources/' || r.resource_id 
        active.medium AS "active_findings.medium", active.low AS "active_findings.low",
        active.other AS "active_findings.other", r.create_time, r.update_time,
        r.resource_id AS after_resource_id
-  FROM resources r
+  FROM (
+    SELECT * FROM resources
+     WHERE organization_id = :organization_id
+       AND resource_id < CASE WHEN :after_resource_id::uuid IS NULL THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+                              ELSE :after_resource_id END
+     ORDER BY resource_id DESC
+     LIMIT :page_limit) r
   CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE f.severity >= 6)::int4 AS critical,
            count(*) FILTER (WHERE f.severity = 5)::int4 AS high,
@@ -16,8 +22,4 @@ SELECT 'organizations/' || :organization_slug || '/resources/' || r.resource_id 
       FROM findings f
      WHERE f.organization_id = :organization_id AND f.cloud_account_id = r.cloud_account_id
        AND f.resource_id = r.resource_id AND state_now(f) IN ('OPEN', 'ACKNOWLEDGED')) active
- WHERE r.organization_id = :organization_id
-   AND r.resource_id < CASE WHEN :after_resource_id::uuid IS NULL THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
-                            ELSE :after_resource_id END
- ORDER BY r.resource_id DESC
- LIMIT :page_limit;
+ ORDER BY r.resource_id DESC;
