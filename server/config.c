@@ -200,18 +200,32 @@ void config_help(FILE *to) {
         }
 }
 
+// Whether a password may have come apart: `@` and `/` in one must be percent-encoded, else the rest of it is taken for
+// a host, a port or a database.
+static bool is_torn(const PQconninfoOption *option) {
+        for (; option->keyword; option++) {
+                if (!option->val || strchr(option->dispchar, '*') || !strcmp(option->keyword, "user"))
+                        continue;
+                bool odd_port = !strcmp(option->keyword, "port") && option->val[strspn(option->val, "0123456789,")];
+                if (odd_port || strchr(option->val, '@'))
+                        return true;
+        }
+        return false;
+}
+
 // What libpq reads in it, whatever its form, without passwords: libpq knows which parameters are secret.
 static void print_url(const char *url, FILE *to) {
         PQconninfoOption *options = PQconninfoParse(url, NULL);
         const char *separator = "";
-        if (!options)
-                fputs("(no connection string that libpq can read)", to);
-        for (const PQconninfoOption *option = options; option && option->keyword; option++)
-                if (option->val) {
-                        bool secret = strchr(option->dispchar, '*') != NULL;
-                        fprintf(to, "%s%s=%s", separator, option->keyword, secret ? "***" : option->val);
-                        separator = " ";
-                }
+        if (!options || is_torn(options))
+                fputs("(not shown: no connection string, or a password in it is not percent-encoded)", to);
+        else
+                for (const PQconninfoOption *option = options; option->keyword; option++)
+                        if (option->val) {
+                                bool secret = strchr(option->dispchar, '*') != NULL;
+                                fprintf(to, "%s%s=%s", separator, option->keyword, secret ? "***" : option->val);
+                                separator = " ";
+                        }
         PQconninfoFree(options);
 }
 

@@ -1,5 +1,7 @@
 #include "storage/row.h"
 
+#include "storage/uuid.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -16,14 +18,8 @@ void row_uuid(const PGresult *result, int row, const char *column, char ret_text
         int size;
         const char *bytes = value(result, row, column, &size);
         ret_text[0] = 0;
-        if (!bytes || size != 16)
-                return;
-        for (unsigned i = 0, at = 0; i < 16; i++) {
-                if (i == 4 || i == 6 || i == 8 || i == 10)
-                        ret_text[at++] = '-';
-                snprintf(ret_text + at, 3, "%02x", (unsigned char)bytes[i]);
-                at += 2;
-        }
+        if (bytes && size == UUID_BYTES)
+                uuid_to_text((const unsigned char *)bytes, ret_text);
 }
 
 void row_text(const PGresult *result, int row, const char *column, char *ret_text, size_t size) {

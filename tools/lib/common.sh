@@ -44,7 +44,7 @@ packages_need() {
 packages_install_quietly() {
 	local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
 	local settings=/etc/postgresql-common/createcluster.d held='' status=0
-	if [[ " ${missing[*]} " == *" postgresql-"* && ! -e $settings ]]; then
+	if [[ " ${missing[*]} " == *" postgresql-"* ]]; then
 		held=1
 		"${sudo[@]}" mkdir -p "$settings"
 		printf 'create_main_cluster = false\n' | "${sudo[@]}" tee "$settings/devopsgenie.conf" >/dev/null
