@@ -272,7 +272,11 @@ static void an_operation_can_be_submitted_from_done(void **state) {
 }
 
 static atomic_uint turns;
-static void count_turn(void *context) { atomic_fetch_add((atomic_uint *)context, 1); }
+static bool count_turn(void *context, bool more) {
+        (void)more;
+        atomic_fetch_add((atomic_uint *)context, 1);
+        return false;
+}
 
 static void turns_end_and_idle_ones_are_rare(void **state) {
         (void)state;

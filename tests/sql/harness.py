@@ -2,7 +2,7 @@
 stand. Standard library and psql only.
 
 GENIE_TEST_DATABASE_URL  a superuser's connection to a server where databases can be made
-GENIE_TEST_DATA          the folder of the real scan results; by default ../shared/data beside the checkout
+GENIE_TEST_DATA          the folder of the real scan results; by default tests/data
 """
 import csv
 import gzip
@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MIGRATIONS = sorted((ROOT / 'storage/migrations').glob('*.sql'))
 QUERIES = ROOT / 'storage/queries'
 URL = os.environ.get('GENIE_TEST_DATABASE_URL')
-DATA = pathlib.Path(os.environ.get('GENIE_TEST_DATA', ROOT.parent / 'shared/data'))
+DATA = pathlib.Path(os.environ.get('GENIE_TEST_DATA', ROOT / 'tests/data'))
 END = '--end of answer--'
 
 
