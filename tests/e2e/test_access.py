@@ -108,7 +108,10 @@ REQUESTS = {
     "FindingService.GetFinding": ({"name": "{org}/findings/" + NOWHERE}, "NOT_FOUND"),
     "FindingService.ListFindings": ({"parent": "{org}"}, "OK"),
     "FindingService.ListFindingEvents": ({"parent": "{org}/findings/" + NOWHERE}, "NOT_FOUND"),
-    "FindingService.AcknowledgeFinding": ({"name": "{org}/findings/" + NOWHERE, "note": "x" * 5000}, "INVALID_ARGUMENT"),
+    "FindingService.AcknowledgeFinding": (
+        {"name": "{org}/findings/" + NOWHERE, "note": "x" * 5000},
+        "INVALID_ARGUMENT",
+    ),
     "FindingService.ReopenFinding": ({"name": "{org}/findings/" + NOWHERE}, "NOT_FOUND"),
     "FindingService.AcceptRisk": ({"name": "{org}/findings/" + NOWHERE}, "INVALID_ARGUMENT"),
     "FindingService.WithdrawAcceptance": ({"name": "{org}/findings/" + NOWHERE}, "NOT_FOUND"),
@@ -203,7 +206,9 @@ def callers(v1, server, module_organization):
             "a person of no organization": [bearer(tokens.user("stranger", "stranger@example.com"))],
             "another organization's owner": other_owner,
             "another organization's key": other_key,
-            "the owner's address, not verified": [bearer(tokens.user("liar", organization.owner_email, verified=False))],
+            "the owner's address, not verified": [
+                bearer(tokens.user("liar", organization.owner_email, verified=False))
+            ],
         },
     }
     for letter, role in ROLES.items():
@@ -314,4 +319,7 @@ def test_names_of_another_organization_are_found_nowhere(v1, make_organization):
     ):
         with refused("NOT_FOUND"):
             call()
-    assert code_of(lambda: there.owner.cloud_accounts.GetCloudAccount(v1.GetCloudAccountRequest(name=account.name))) == "OK"
+    assert (
+        code_of(lambda: there.owner.cloud_accounts.GetCloudAccount(v1.GetCloudAccountRequest(name=account.name)))
+        == "OK"
+    )

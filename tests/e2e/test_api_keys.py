@@ -75,7 +75,11 @@ def test_a_key_says_who_made_it(v1, organization: Organization):
 def test_a_key_calls_with_either_header(v1, organization: Organization, server):
     made = create(v1, organization.owner, organization)
     stub = v1.AuthServiceStub(server.channel())
-    for header in (("authorization", f"Bearer {made.secret}"), ("authorization", f"bearer {made.secret}"), ("x-api-key", made.secret)):
+    for header in (
+        ("authorization", f"Bearer {made.secret}"),
+        ("authorization", f"bearer {made.secret}"),
+        ("x-api-key", made.secret),
+    ):
         assert stub.WhoAmI(v1.WhoAmIRequest(), metadata=[header]).caller == made.name
 
 

@@ -39,8 +39,13 @@ def expect(event, organization, method, operation, collection, resource_uid):
 
 
 def test_the_making_of_an_organization(v1, organization, audit):
-    made = [event for event in audit.listed() if event.method == METHOD.format("OrganizationService.CreateOrganization")]
-    assert sorted((event.operation, event.collection) for event in made) == [("INSERT", "members"), ("INSERT", "organizations")]
+    made = [
+        event for event in audit.listed() if event.method == METHOD.format("OrganizationService.CreateOrganization")
+    ]
+    assert sorted((event.operation, event.collection) for event in made) == [
+        ("INSERT", "members"),
+        ("INSERT", "organizations"),
+    ]
     assert {event.caller for event in made} == {"service:platform"}
     assert organization.resource.uid in [event.resource_uid for event in made]
 
@@ -70,7 +75,9 @@ def test_a_members_way(v1, organization, audit):
     expect(event, organization, "MemberService.CreateMember", "INSERT", "members", made.uid)
     assert changes(event)["email"] == "eve@example.com"
     changed = v1.Member(name=made.name, role=v1.ADMIN)
-    _, (event,) = audit(members.UpdateMember, v1.UpdateMemberRequest(member=changed, update_mask=FieldMask(paths=["role"])))
+    _, (event,) = audit(
+        members.UpdateMember, v1.UpdateMemberRequest(member=changed, update_mask=FieldMask(paths=["role"]))
+    )
     expect(event, organization, "MemberService.UpdateMember", "UPDATE", "members", made.uid)
     assert list(changes(event)) == ["role"]
     _, (event,) = audit(members.DeleteMember, v1.DeleteMemberRequest(name=made.name))
@@ -82,7 +89,9 @@ def test_the_binding_of_a_member_is_its_own_doing(v1, organization, audit):
     eve = organization.member("VIEWER")
     request = v1.ListMembersRequest(parent=organization.name)
     eve.members.ListMembers(request)
-    (event,) = [e for e in audit.listed() if e.collection == "members" and e.operation == "UPDATE" and "viewer" in e.caller]
+    (event,) = [
+        e for e in audit.listed() if e.collection == "members" and e.operation == "UPDATE" and "viewer" in e.caller
+    ]
     assert changes(event)["subject"][1].startswith("viewer") and event.caller == "user:" + changes(event)["subject"][1]
 
 

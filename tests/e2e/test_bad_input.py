@@ -83,12 +83,16 @@ def test_a_message_cut_anywhere(v1, organization):
         ), size  # fmt: skip
 
 
-@pytest.mark.parametrize("text", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"ok\xc3", b"\x80", b"\xfe"])
+@pytest.mark.parametrize(
+    "text", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"ok\xc3", b"\x80", b"\xfe"]
+)
 def test_a_string_that_is_no_utf_8(v1, organization, text):
     name = field(1, organization.name.encode() + b"/findings/" + text)
     details = refused_raw(organization.owner, "FindingService/GetFinding", name)
     assert [v.field for v in details.all["BadRequest"].field_violations] == ["name"]
-    request = v1.CreateMemberRequest(parent=organization.name).SerializeToString() + field(2, field(3, b"a@b.example" + text))
+    request = v1.CreateMemberRequest(parent=organization.name).SerializeToString() + field(
+        2, field(3, b"a@b.example" + text)
+    )
     details = refused_raw(organization.owner, "MemberService/CreateMember", request)
     assert [v.field for v in details.all["BadRequest"].field_violations] == ["member.email"]
 
@@ -120,7 +124,10 @@ def test_nesting_without_end(organization, depth):
     """In unknown fields and groups too: whatever reads them must not recurse on the caller's word."""
     name = field(1, organization.name.encode())
     groups = name + b"\xa3\x06" * depth + b"\xa4\x06" * depth
-    assert code_of(lambda: raw(organization.owner, "OrganizationService/GetOrganization", groups)) in ("OK", "INVALID_ARGUMENT")
+    assert code_of(lambda: raw(organization.owner, "OrganizationService/GetOrganization", groups)) in (
+        "OK",
+        "INVALID_ARGUMENT",
+    )
     nested = b""
     for _ in range(min(depth, 3000)):
         nested = field(2, nested)
@@ -148,7 +155,9 @@ def test_a_name_in_two_parts_cannot_smuggle_another_organization(v1, make_organi
         carried = b"".join(field(1, field(1, name.encode()) + field(3, b"pwned")) for name in names)
         code = code_of(lambda data=carried: raw(organization.owner, "OrganizationService/UpdateOrganization", data))
         assert code == ("PERMISSION_DENIED" if names[-1] == other.name else "OK")
-    assert other.owner.organizations.GetOrganization(v1.GetOrganizationRequest(name=other.name)).display_name == other.slug
+    assert (
+        other.owner.organizations.GetOrganization(v1.GetOrganizationRequest(name=other.name)).display_name == other.slug
+    )
 
 
 def test_a_wire_type_that_is_not_the_fields(organization):
@@ -224,7 +233,13 @@ def test_a_method_that_there_is_not(organization, path):
 def test_a_stream_to_a_method_that_takes_one_message(v1, organization):
     call = organization.owner.channel.stream_unary(PATH.format("OrganizationService/GetOrganization"))
     request = v1.GetOrganizationRequest(name=organization.name).SerializeToString()
-    assert code_of(lambda: call(iter([request] * 3), timeout=20)) in ("OK", "INTERNAL", "UNIMPLEMENTED", "INVALID_ARGUMENT", "CANCELLED")
+    assert code_of(lambda: call(iter([request] * 3), timeout=20)) in (
+        "OK",
+        "INTERNAL",
+        "UNIMPLEMENTED",
+        "INVALID_ARGUMENT",
+        "CANCELLED",
+    )
     with refused("INVALID_ARGUMENT"):
         call(iter([]), timeout=20)
 
@@ -289,7 +304,8 @@ def test_an_enum_out_of_range(v1, organization, number):
 
 
 @pytest.mark.parametrize(
-    "seconds, nanos", [(253402300800, 0), (-62135596801, 0), (2**63 - 1, 0), (-(2**63), 0), (4 * 10**9, 10**9), (4 * 10**9, -1)]
+    "seconds, nanos",
+    [(253402300800, 0), (-62135596801, 0), (2**63 - 1, 0), (-(2**63), 0), (4 * 10**9, 10**9), (4 * 10**9, -1)],
 )
 def test_a_time_that_there_is_not(v1, organization, seconds, nanos):
     key = v1.ApiKey(display_name="x", role=v1.VIEWER)
@@ -340,7 +356,9 @@ def test_every_wrong_field_is_named(v1, organization):
     assert all(v.description for v in error.details.all["BadRequest"].field_violations)
 
 
-@pytest.mark.parametrize("text", ["'; DROP TABLE members; --", "\\", "$1", "%s%n", "\u202e", "{}", "NULL", "ÿ" * 100, "\n\r\t"])
+@pytest.mark.parametrize(
+    "text", ["'; DROP TABLE members; --", "\\", "$1", "%s%n", "\u202e", "{}", "NULL", "ÿ" * 100, "\n\r\t"]
+)
 def test_what_looks_like_code_is_text(v1, organization, text):
     key = v1.ApiKey(display_name=text, role=v1.VIEWER)
     made = organization.owner.api_keys.CreateApiKey(v1.CreateApiKeyRequest(parent=organization.name, api_key=key))
@@ -351,7 +369,9 @@ def test_what_looks_like_code_is_text(v1, organization, text):
 # --- What is no gRPC at all ---
 
 
-@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 1000, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 500])
+@pytest.mark.parametrize(
+    "said", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 1000, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 500]
+)
 @pytest.mark.parametrize("over", ["tcp", "tls", "tls that speaks h2"])
 def test_a_connection_that_speaks_something_else(server, said, over):
     host, _, port = server.endpoint.partition(":")

@@ -15,8 +15,19 @@ GOOD_IDS = {
     "GITHUB": ["octocat", "a", "Some-Org-1", "x" * 39],
 }
 BAD_IDS = {
-    "AWS": ["12345678901", "1234567890123", "12345678901a", "123 56789012", "１２３４５６７８９０１２", "123456789012\n"],
-    "AZURE": ["018f3c1e7b1a4c3d9e2f5a6b7c8d9e0f", "018f3c1e-7b1a-4c3d-9e2f-5a6b7c8d9e0", "zzzzzzzz-7b1a-4c3d-9e2f-5a6b7c8d9e0f"],
+    "AWS": [
+        "12345678901",
+        "1234567890123",
+        "12345678901a",
+        "123 56789012",
+        "１２３４５６７８９０１２",
+        "123456789012\n",
+    ],
+    "AZURE": [
+        "018f3c1e7b1a4c3d9e2f5a6b7c8d9e0f",
+        "018f3c1e-7b1a-4c3d-9e2f-5a6b7c8d9e0",
+        "zzzzzzzz-7b1a-4c3d-9e2f-5a6b7c8d9e0f",
+    ],
     "GCP": ["short", "Upper-case", "1-begins-with-a-digit", "ends-with-a-hyphen-", "under_score", "a" * 31],
     "KUBERNETES": ["two words", "tab\tbed", "new\nline", "\x7fdelete", "x" * 254],
     "GITHUB": ["-begins", "ends-", "two--hyphens", "under_score", "x" * 40, "dot.ted"],
@@ -161,7 +172,9 @@ def test_every_aws_account_has_an_external_id_of_its_own(v1, organization, make_
 
 
 def test_nobody_chooses_an_external_id(v1, organization):
-    account = v1.CloudAccount(provider=v1.CloudAccount.AWS, account_uid="123456789012", display_name="x", external_id="mine")
+    account = v1.CloudAccount(
+        provider=v1.CloudAccount.AWS, account_uid="123456789012", display_name="x", external_id="mine"
+    )
     request = v1.CreateCloudAccountRequest(parent=organization.name, cloud_account=account)
     assert organization.owner.cloud_accounts.CreateCloudAccount(request).external_id != "mine"
 
@@ -190,7 +203,9 @@ def test_credentials_are_sealed_in_the_database_and_not_in_the_log(v1, organizat
     kept = server.database.query("SELECT count(*) FROM credentials JOIN organization_slugs USING (organization_id)"
                                  f" WHERE slug = '{organization.slug}'")  # fmt: skip
     assert kept == str(len(GOOD_CREDENTIALS)), "a new record takes the place of the old one"
-    tables = server.database.query("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
+    tables = server.database.query(
+        "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    )
     for table in tables.split():
         # As text, and as bytes: a bytea prints in hexadecimal.
         for mark in ("S3cret", "S3cret".encode().hex()):

@@ -122,7 +122,7 @@ def test_what_people_may_not_do(case, action, state):
 
 
 def test_a_note_stands_in_the_finding_and_in_its_history(case):
-    note = "seen by <b>Zoë</b>; \"it's fine\" 🧞\n\\o/"
+    note = 'seen by <b>Zoë</b>; "it\'s fine" 🧞\n\\o/'
     assert case.acknowledge(note=note).note == note
     assert case.reopen(note="not fine").note == "not fine"
     assert case.story()[1:] == [("ACKNOWLEDGED", note), ("OPEN", "not fine")]
@@ -222,7 +222,13 @@ def test_a_pass_resolves_and_a_failure_brings_back(v1, case):
     case.scan("FAIL")
     assert case.get().regression_count == 2
     story = case.events()
-    assert [v1.Finding.State.Name(event.to_state) for event in story] == ["OPEN", "RESOLVED", "OPEN", "RESOLVED", "OPEN"]
+    assert [v1.Finding.State.Name(event.to_state) for event in story] == [
+        "OPEN",
+        "RESOLVED",
+        "OPEN",
+        "RESOLVED",
+        "OPEN",
+    ]
     assert story[1].reason == "passed" and story[1].scan == scan.name and story[2].scan == again.name
 
 

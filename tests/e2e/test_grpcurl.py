@@ -34,7 +34,9 @@ def test_it_describes_a_method_with_our_options_and_comments(grpcurl):
     assert "least_role" in done.stdout and "acceptRisk" in done.stdout
 
 
-@pytest.mark.parametrize("symbol", ["devopsgenie.v1.Finding", "google.rpc.PreconditionFailure", CREDENTIALS.replace("/", ".")])
+@pytest.mark.parametrize(
+    "symbol", ["devopsgenie.v1.Finding", "google.rpc.PreconditionFailure", CREDENTIALS.replace("/", ".")]
+)
 def test_it_describes_a_symbol(grpcurl, symbol):
     done = grpcurl(f"describe {symbol}")
     assert done.returncode == 0 and symbol.rpartition(".")[2] in done.stdout, done.stderr
@@ -42,7 +44,9 @@ def test_it_describes_a_symbol(grpcurl, symbol):
 
 def test_it_makes_and_reads_what_belongs_to_an_organization(grpcurl, key, organization):
     account = {"provider": "AWS", "accountUid": "123456789012", "displayName": "Prod"}
-    made = ask(grpcurl, "CloudAccountService/CreateCloudAccount", key, {"parent": organization.name, "cloudAccount": account})
+    made = ask(
+        grpcurl, "CloudAccountService/CreateCloudAccount", key, {"parent": organization.name, "cloudAccount": account}
+    )
     assert made["provider"] == "AWS" and made["externalId"]
     assert ask(grpcurl, "CloudAccountService/GetCloudAccount", key, {"name": made["name"]}) == made
     listed = ask(grpcurl, "CloudAccountService/ListCloudAccounts", key, {"parent": organization.name})
@@ -74,7 +78,11 @@ def test_it_takes_a_finding_through_its_states(grpcurl, key, scanner):
     [
         ({"name": "x"}, "InvalidArgument", ["ErrorInfo", "BadRequest"]),
         ({"name": "{org}/findings/018f3c1e-7b1a-7c3d-9e2f-5a6b7c8d9e0f"}, "NotFound", ["ErrorInfo", "ResourceInfo"]),
-        ({"name": "organizations/another-one/findings/018f3c1e-7b1a-7c3d-9e2f-5a6b7c8d9e0f"}, "PermissionDenied", ["ErrorInfo"]),
+        (
+            {"name": "organizations/another-one/findings/018f3c1e-7b1a-7c3d-9e2f-5a6b7c8d9e0f"},
+            "PermissionDenied",
+            ["ErrorInfo"],
+        ),
     ],
 )
 def test_it_prints_every_detail_of_a_refusal(grpcurl, key, organization, request_, code, details):
@@ -84,12 +92,17 @@ def test_it_prints_every_detail_of_a_refusal(grpcurl, key, organization, request
     for name in details:
         assert f"google.rpc.{name}" in done.stderr
     # An undecoded detail is shown as bytes in base64.
-    assert base64.b64encode(b"devopsgenie.dev").decode()[:-2] not in done.stderr and '"domain": "devopsgenie.dev"' in done.stderr
+    assert (
+        base64.b64encode(b"devopsgenie.dev").decode()[:-2] not in done.stderr
+        and '"domain": "devopsgenie.dev"' in done.stderr
+    )
 
 
 def test_it_names_state_and_rule_of_a_wrong_transition(grpcurl, key, scanner):
     scanner.scan(scanner.result())
-    done = grpcurl("devopsgenie.v1.FindingService/ReopenFinding", key, "-d", json.dumps({"name": scanner.finding().name}))
+    done = grpcurl(
+        "devopsgenie.v1.FindingService/ReopenFinding", key, "-d", json.dumps({"name": scanner.finding().name})
+    )
     assert "Code: FailedPrecondition" in done.stderr
     assert "google.rpc.PreconditionFailure" in done.stderr and "OPEN" in done.stderr and "ACKNOWLEDGED" in done.stderr
 

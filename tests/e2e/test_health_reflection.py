@@ -127,7 +127,9 @@ def ask(request, server):
 
 
 def files(answer):
-    return [descriptor_pb2.FileDescriptorProto.FromString(f) for f in answer.file_descriptor_response.file_descriptor_proto]
+    return [
+        descriptor_pb2.FileDescriptorProto.FromString(f) for f in answer.file_descriptor_response.file_descriptor_proto
+    ]
 
 
 def test_reflection_lists_every_service(ask):

@@ -85,8 +85,16 @@ def test_checks_and_resources_are_described_once_and_shown_everywhere(v1, scanne
     )  # fmt: skip
     scanner.scan(scanner.result(), checks=[check], resources=[resource])
     finding = scanner.finding()
-    assert (finding.title, finding.description, finding.risk, finding.remediation) == ("Versioning", "*d*", "**r**", "`m`")
-    assert (finding.reference_urls, finding.resource_display_name) == (["https://a.example", "https://b.example"], "one")
+    assert (finding.title, finding.description, finding.risk, finding.remediation) == (
+        "Versioning",
+        "*d*",
+        "**r**",
+        "`m`",
+    )
+    assert (finding.reference_urls, finding.resource_display_name) == (
+        ["https://a.example", "https://b.example"],
+        "one",
+    )
     seen = scanner.api.resources.GetResource(v1.GetResourceRequest(name=finding.resource))
     assert (seen.resource_uid, seen.display_name, seen.type, seen.service, seen.region) == (
         "arn:aws:s3:::one", "one", "AwsS3Bucket", "s3", "us-east-1"
@@ -135,7 +143,9 @@ def test_a_pair_without_a_result_is_not(v1, scanner):
 
 
 def test_whole_account_resolves_all_that_is_not_reported(v1, scanner):
-    scanner.scan(scanner.result("a"), scanner.result("b", region="eu-west-1"), scanner.result("c", check="x", service="ec2"))
+    scanner.scan(
+        scanner.result("a"), scanner.result("b", region="eu-west-1"), scanner.result("c", check="x", service="ec2")
+    )
     scan = scanner.scan(scanner.result("a"), coverage=coverage(v1, "WHOLE_ACCOUNT"))
     assert scan.coverage.extent == v1.Coverage.WHOLE_ACCOUNT and scan.findings.unreported == 2
     assert states(v1, scanner) == {"a": "OPEN", "b": "RESOLVED", "c": "RESOLVED"}

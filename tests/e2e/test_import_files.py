@@ -94,7 +94,9 @@ def digest(identities):
 def test_the_first_scan_is_in_to_the_last_finding(v1, history, expected):
     scan, findings, opened = history[1][0]
     counts = expected["counts"]
-    assert scan.results == v1.ResultCounts(**{"pass": counts["scan1.pass"]}, fail=counts["scan1.fail"], manual=counts["scan1.manual"])
+    assert scan.results == v1.ResultCounts(
+        **{"pass": counts["scan1.pass"]}, fail=counts["scan1.fail"], manual=counts["scan1.manual"]
+    )
     assert scan.findings == v1.FindingCounts(created=counts["scan1.fail"])
     assert (scan.pair_count, scan.partial) == (expected["coverage"]["scan1_pairs"], False)
     assert len(findings) == len(opened) == counts["scan1.fail"]
@@ -136,13 +138,21 @@ def test_the_history_tells_what_became_of_each_finding_that_changed(v1, history,
             for entry in expected["lists"][f"scan{number}.{name}"]:
                 stories[tuple(entry)] = (state.OPEN, state.RESOLVED, scans[number - 1], reason)
     checked = 0
-    first = {identity(finding, ACCOUNT): number for number, (_, findings, _) in reversed(list(enumerate(after))) for finding in findings}
+    first = {
+        identity(finding, ACCOUNT): number
+        for number, (_, findings, _) in reversed(list(enumerate(after)))
+        for finding in findings
+    }
     for finding in account.scanner.findings():
         found = identity(finding, ACCOUNT)
         if found not in stories:
             continue
         began, ended = account.scanner.events(finding)
-        assert (began.from_state, began.to_state, began.scan) == (state.STATE_UNSPECIFIED, state.OPEN, scans[first[found]])
+        assert (began.from_state, began.to_state, began.scan) == (
+            state.STATE_UNSPECIFIED,
+            state.OPEN,
+            scans[first[found]],
+        )
         assert (ended.from_state, ended.to_state, ended.scan, ended.reason) == stories[found]
         checked += 1
     assert checked == len(stories) > 800
@@ -305,7 +315,9 @@ def test_point_7_the_longest_texts_are_whole(history, records):
 
 def test_point_7_longer_ones_and_none_at_all_go_in(account, record, tmp_path):
     uids = ["u" * 2000, "", "株" * 4000, "<script>alert('x')</script>\r\n\t\x01\x7f", "=cmd|'/c calc'!A1"]
-    scan = account.take_one(write_ocsf(tmp_path / "uids.json", *(variant(record, resources__0__uid=uid) for uid in uids)))
+    scan = account.take_one(
+        write_ocsf(tmp_path / "uids.json", *(variant(record, resources__0__uid=uid) for uid in uids))
+    )
     assert scan.findings.created == len(uids)
     assert {finding.resource_uid for finding in account.scanner.findings()} == set(uids)
 
@@ -410,7 +422,9 @@ def test_point_13_a_caller_may_say_which_services_and_regions(v1, account, recor
     now = write_ocsf(tmp_path / "now.json", record)
     assert account.take_one(now, "--services", "nothing").findings.unreported == 0
     scan = account.take_one(now, "--services", f"x,{service}", "--regions", f"{region},eu-north-1")
-    assert scan.coverage == v1.Coverage(extent=v1.Coverage.LISTED, services=["x", service], regions=[region, "eu-north-1"])
+    assert scan.coverage == v1.Coverage(
+        extent=v1.Coverage.LISTED, services=["x", service], regions=[region, "eu-north-1"]
+    )
     assert scan.findings.unreported == 1
 
 
@@ -568,7 +582,11 @@ def test_genie_goes_on_by_itself_when_the_server_is_killed_and_comes_back(v1, ow
     status, said = piped.finish()
     assert status == WHOLE, said
     (scan,) = own_account.scanner.scans()
-    assert (scan.state, scan.partial, scan.findings.created) == (v1.Scan.COMPLETED, False, expected["counts"]["scan1.fail"])
+    assert (scan.state, scan.partial, scan.findings.created) == (
+        v1.Scan.COMPLETED,
+        False,
+        expected["counts"]["scan1.fail"],
+    )
     assert digest(own_account.identities("OPEN")) == expected["sha256_of_sorted_json_lines"]["scan1.fail"]
 
 

@@ -160,7 +160,9 @@ def test_a_second_signal_ends_it_at_once(make_scene):
 
 def test_nothing_is_left_behind_in_the_database(make_scene):
     scene = make_scene()
-    sessions = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{scene.database.name}' AND pid <> pg_backend_pid()"
+    sessions = (
+        f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{scene.database.name}' AND pid <> pg_backend_pid()"
+    )
     assert int(scene.database.query(sessions)) > 0
     scene.server.stop()
     until(lambda: scene.database.query(sessions) == "0")
@@ -412,7 +414,11 @@ def test_a_caller_cannot_write_lines_of_its_own_into_the_log(v1, make_scene):
     scene = make_scene()
     for name in ('x"}\n{"event":"forged"}', "x\r\nforged", '\\"', "\x1b[31m"):
         code_of(lambda n=name: scene.accounts.GetCloudAccount(v1.GetCloudAccountRequest(name=n)))
-        code_of(lambda n=name: scene.server.channel().unary_unary("/x/" + n.replace("\n", "").replace("\r", ""))(b"", timeout=20))
+        code_of(
+            lambda n=name: scene.server.channel().unary_unary("/x/" + n.replace("\n", "").replace("\r", ""))(
+                b"", timeout=20
+            )
+        )
     scene.server.stop()
     assert all(line["event"] != "forged" for line in lines_of(scene.server))
     assert "\x1b" not in scene.server.log.read_text()

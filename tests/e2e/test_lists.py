@@ -158,7 +158,9 @@ def test_a_token_is_good_for_its_own_arguments_only(v1, listings, filled, admin,
     refuse_token(method, v1.ListFindingEventsRequest(parent=others[0]), token)
     make_organization()
     first = next(pages(admin.organizations.ListOrganizations, v1.ListOrganizationsRequest(), page_size=1))
-    refuse_token(admin.organizations.ListOrganizations, v1.ListOrganizationsRequest(show_deleted=True), first.next_page_token)
+    refuse_token(
+        admin.organizations.ListOrganizations, v1.ListOrganizationsRequest(show_deleted=True), first.next_page_token
+    )
 
 
 def test_a_token_may_go_on_with_another_page_size(listings):

@@ -89,7 +89,9 @@ def test_an_address_is_a_member_once(v1, organization):
         invite(v1, organization, "EVE@example.com", role="ADMIN")
 
 
-@pytest.mark.parametrize("bad", ["", "eve", "eve@", "@example.com", "eve@a@b", "e ve@example.com", "x" * 250 + "@a.example"])
+@pytest.mark.parametrize(
+    "bad", ["", "eve", "eve@", "@example.com", "eve@a@b", "e ve@example.com", "x" * 250 + "@a.example"]
+)
 def test_an_invitation_needs_an_address(v1, organization, bad):
     with refused("INVALID_ARGUMENT") as error:
         invite(v1, organization, bad)

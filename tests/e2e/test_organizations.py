@@ -56,7 +56,9 @@ def test_a_new_organization_is_complete_and_its_owner_invited(v1, admin, connect
 
 
 def test_what_only_the_server_says_is_ignored_in_a_create(v1, admin):
-    organization = v1.Organization(display_name="A", uid="x", state=v1.Organization.DELETED, etag="y", name="organizations/z")
+    organization = v1.Organization(
+        display_name="A", uid="x", state=v1.Organization.DELETED, etag="y", name="organizations/z"
+    )
     organization.create_time.seconds = 1
     made = admin.organizations.CreateOrganization(
         v1.CreateOrganizationRequest(organization_id=slug(), organization=organization, owner_email="a@example.com")

@@ -33,7 +33,9 @@ class Members:
 
     def create(self, request_id):
         member = self.v1.Member(email="eve@example.com", role=self.v1.VIEWER)
-        return self.api.CreateMember(self.v1.CreateMemberRequest(parent=self.parent, member=member, request_id=request_id))
+        return self.api.CreateMember(
+            self.v1.CreateMemberRequest(parent=self.parent, member=member, request_id=request_id)
+        )
 
     def count(self):
         return len(everything(self.api.ListMembers, self.v1.ListMembersRequest(parent=self.parent))) - 1
@@ -45,7 +47,9 @@ class ApiKeys:
 
     def create(self, request_id):
         key = self.v1.ApiKey(display_name="ci", role=self.v1.VIEWER)
-        made = self.api.CreateApiKey(self.v1.CreateApiKeyRequest(parent=self.parent, api_key=key, request_id=request_id))
+        made = self.api.CreateApiKey(
+            self.v1.CreateApiKeyRequest(parent=self.parent, api_key=key, request_id=request_id)
+        )
         made.secret = ""  # the first answer alone has it
         return made
 

@@ -15,6 +15,7 @@ class Organizations:
         self.update_request, self.type = v1.UpdateOrganizationRequest, v1.Organization
         self.call, self.carrier = self.api.UpdateOrganization, "organization"
         self.get = lambda: self.api.GetOrganization(v1.GetOrganizationRequest(name=self.resource.name))
+        assert self.get() == self.resource  # and the owner's membership is bound
 
 
 class Members:
@@ -107,7 +108,8 @@ def test_nothing_to_change_is_refused(kind):
 
 
 @pytest.mark.parametrize(
-    "path", ["no_such_field", "", "display_name.x", "displayName", "DISPLAY_NAME", "**", " ", "uid\x00", "x" * 5000, "ä"]
+    "path",
+    ["no_such_field", "", "display_name.x", "displayName", "DISPLAY_NAME", "**", " ", "uid\x00", "x" * 5000, "ä"],
 )
 def test_a_path_that_is_no_field_is_refused(kind, path):
     with refused("INVALID_ARGUMENT") as error:

@@ -39,7 +39,7 @@ class Catalogue(DatabaseCase):
                             self.assertEqual(policy['roles'], '{genie_app}')
                             self.assertEqual(' '.join(policy['qual'].split()), POLICY)
                             self.assertEqual(policy['with_check'], None)
-        self.assertEqual(admin.value("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'genie%'"
+        self.assertEqual(admin.value("SELECT count(*) FROM pg_roles WHERE rolname IN ('genie_app', 'genie_system')"
                                      " AND (rolsuper OR rolbypassrls OR rolcanlogin)"), '0')
         self.assertEqual(admin.value("SELECT pg_has_role('genie_app', 'genie_system', 'USAGE')"), 'f')
 
