@@ -25,7 +25,8 @@ struct socket {
         unsigned char *data;  // NULL: nothing waits
 };
 
-// Memory is touched, and so taken, only where a descriptor is used. In glibc a mutex of zeros is PTHREAD_MUTEX_INITIALIZER.
+// Memory is touched, and so taken, only where a descriptor is used. In glibc a mutex of zeros is
+// PTHREAD_MUTEX_INITIALIZER.
 static struct socket sockets[DESCRIPTORS];
 static atomic_bool gathering;
 static int late = -1; // epoll of the sockets that were full

@@ -7,7 +7,8 @@
 
 enum { PRESCAN_DEPTH = 100 };
 
-// NULL when the message may be unpacked; else what is wrong, with the field's name in *ret_field where it is known.
+// NULL when the message may be unpacked; else what is wrong, with the field's path in *ret_field where it is known: the
+// thread's own, until its next prescan.
 const char *prescan(
         const ProtobufCMessageDescriptor *descriptor, const unsigned char *data, size_t size, const char **ret_field);
 

@@ -123,9 +123,11 @@ bool call_check_outcome(struct core_call *call, enum storage_outcome outcome, co
 
 // --- Sending ---
 
+// What statements call the caller: a service by its role.
 static const char *caller_kind(const struct principal *principal) {
-        static const char *const kinds[] = {"", "user", "service", "api_key"};
-        return kinds[principal->kind];
+        static const char *const kinds[] = {"", "user", "", "api_key"};
+        static const char *const services[] = {"", "platform-admin", "scanner", "assistant"};
+        return principal->kind == PRINCIPAL_SERVICE ? services[principal->service_role] : kinds[principal->kind];
 }
 
 static void *member(const ProtobufCMessage *message, const char *name) {
@@ -311,8 +313,10 @@ static bool respond(struct core_call *call, const PGresult *result) {
                 refuse_for(call, refusal);
                 return false;
         }
+        // A List of an organization may be empty; one below a resource gives no row only where there is no such
+        // resource.
         bool is_list = binding_is_list(call->binding);
-        if (!PQntuples(result) && !is_list)
+        if (!PQntuples(result) && (!is_list || call->call.name_values[1]))
                 return refuse_missing(call);
         ProtobufCMessage *response = arena_alloc(&call->call.arena, method->response->sizeof_message);
         if (!response)

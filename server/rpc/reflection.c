@@ -174,9 +174,20 @@ static void send_services(struct call *call, Response *response) {
         stream_send(call, &response->base);
 }
 
-// The numbers of the extensions of a message: none is told, which clients take as none.
 static void send_extensions(struct call *call, Response *response, const char *type) {
+        int32_t list[FILES_MAX];
         Grpc__Reflection__V1__ExtensionNumberResponse numbers = GRPC__REFLECTION__V1__EXTENSION_NUMBER_RESPONSE__INIT;
+        numbers.extension_number = list;
+        for (size_t i = 0; api.set && i < api.set->n_file; i++)
+                for (size_t j = 0; j < api.set->file[i]->n_extension; j++) {
+                        const Google__Protobuf__FieldDescriptorProto *field = api.set->file[i]->extension[j];
+                        if (!strcmp(field->extendee + 1, type) && numbers.n_extension_number < FILES_MAX)
+                                list[numbers.n_extension_number++] = field->number;
+                }
+        if (!numbers.n_extension_number && file_by_symbol(type) < 0) {
+                send_error(call, response, CODE_NOT_FOUND, "not in this server's API");
+                return;
+        }
         numbers.base_type_name = (char *)(uintptr_t)type;
         response->message_response_case =
                 GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ALL_EXTENSION_NUMBERS_RESPONSE;

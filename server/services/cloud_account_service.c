@@ -4,6 +4,7 @@
 #include "storage/uuid.h"
 
 #include <devopsgenie/v1/cloud_account_service.pb-c.h>
+#include <jansson.h>
 #include <regex.h>
 #include <string.h>
 
@@ -30,15 +31,25 @@ static bool check_aws(struct call *call, const Devopsgenie__V1__AwsCredentials *
                         call, "aws.access_key_id", "is not AKIA or ASIA and 16 capital letters or digits");
         if (key && !matches(aws->secret_access_key, "^[A-Za-z0-9/+=]{40}$"))
                 return call_refuse_field(call, "aws.secret_access_key", "is not 40 characters of base64");
-        if (key && !strncmp(aws->access_key_id, "ASIA", 4) && !*aws->session_token)
-                return call_refuse_field(call, "aws.session_token", "is needed with a temporary access key");
+        bool temporary = key && !strncmp(aws->access_key_id, "ASIA", 4);
+        if (temporary != (*aws->session_token != 0))
+                return call_refuse_field(
+                        call, "aws.session_token", "is needed with a temporary access key (ASIA…), and with no other");
         return true;
 }
 
-static bool check_gcp(struct call *call, const char *json) {
-        // A full look at the key is the scanner's; here it must be what it says it is, not another kind of file.
-        bool good = matches(json, "\"type\"[[:space:]]*:[[:space:]]*\"service_account\"") &&
-                    strstr(json, "\"client_email\"") && strstr(json, "\"private_key\"");
+static bool has_text(const json_t *object, const char *key) {
+        const char *text = json_string_value(json_object_get(object, key));
+        return text && *text;
+}
+
+static bool check_gcp(struct call *call, const char *text) {
+        json_error_t error;
+        json_t *key = json_loads(text, 0, &error);
+        const char *type = json_string_value(json_object_get(key, "type"));
+        bool good = type && !strcmp(type, "service_account") && has_text(key, "client_email") &&
+                    has_text(key, "private_key");
+        json_decref(key);
         return good ||
                call_refuse_field(call, "gcp.service_account_key", "is not the JSON key file of a service account");
 }
@@ -52,6 +63,14 @@ static bool check_kubernetes(struct call *call, const char *text) {
 static bool check_github(struct call *call, const char *token) {
         return matches(token, "^(gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})$") ||
                call_refuse_field(call, "github.token", "is not of the form ghp_…, gho_…, ghs_… or github_pat_…");
+}
+
+// The account that an AWS role is in; empty where the credentials do not tell theirs.
+static const char *account_of(struct call *call, const Request *request) {
+        if (request->credentials_case != DEVOPSGENIE__V1__SET_CLOUD_ACCOUNT_CREDENTIALS_REQUEST__CREDENTIALS_AWS)
+                return "";
+        const char *account = strstr(request->aws->role_arn, ":iam::");
+        return account ? arena_copy(&call->arena, account + 6, 12) : "";
 }
 
 // The credentials of the request, with the name of their provider; NULL with the call refused.
@@ -110,5 +129,9 @@ bool cloud_account_service_set_cloud_account_credentials_before(struct call *cal
         give(call, 3, kek, strlen(kek));
         give(call, 4, wrapped, VAULT_WRAPPED);
         give(call, 5, sealed, size + VAULT_OVERHEAD);
+        const char *account = account_of(call, (const Request *)(const void *)call->request);
+        if (!account)
+                return call_fail(call, "arena");
+        give(call, 6, account, strlen(account));
         return true;
 }

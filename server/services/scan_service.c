@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 typedef Devopsgenie__V1__ImportResultsRequest Request;
 typedef Devopsgenie__V1__ImportResultsResponse Response;
@@ -97,7 +98,7 @@ static bool too_long(const char *text, size_t max) {
 // Why a result is refused; NULL where it is good.
 static const char *problem(const struct import *import, const Evaluation *evaluation, const char **ret_reason) {
         *ret_reason = "FIELD_INVALID";
-        if (strcmp(evaluation->account_uid, import->account_uid))
+        if (strcasecmp(evaluation->account_uid, import->account_uid)) // a UUID or a login is the same in capitals
                 return *ret_reason = "ACCOUNT_MISMATCH", "the result is of another account";
         if (evaluation->status < DEVOPSGENIE__V1__EVALUATION__STATUS__PASS ||
                 evaluation->status > DEVOPSGENIE__V1__EVALUATION__STATUS__MANUAL)

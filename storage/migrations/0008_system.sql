@@ -46,6 +46,10 @@ BEGIN
     UPDATE members m SET subject = $2, bind_time = now()
      WHERE m.organization_id = find_member.organization_id AND m.email = $3 AND m.subject IS NULL
     RETURNING m.role INTO found_role;
+    IF NOT FOUND THEN  -- of a person's first calls at once, one binds; the others have waited for it
+      SELECT m.role INTO found_role
+        FROM members m WHERE m.organization_id = find_member.organization_id AND m.subject = $2;
+    END IF;
   END IF;
   role := found_role;
   IF role IS NOT NULL THEN
@@ -55,14 +59,14 @@ END
 $$;
 CALL make_system_function('find_member(text, text, text)');
 
--- The organizations that a caller may list, by slug: a service's all, a person's own, an API key's one.
+-- The organizations that a caller may list, by slug: a platform-admin's all, a person's own, an API key's one.
 CREATE FUNCTION list_organizations(caller_kind text, subject text, email text, key_organization_id uuid,
                                    show_deleted boolean, after_slug text, page_limit bigint)
   RETURNS SETOF organizations
   LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
-  IF caller_kind = 'service' THEN
+  IF caller_kind = 'platform-admin' THEN
     RETURN QUERY
       SELECT o.* FROM organization_slugs s JOIN organizations o USING (organization_id)
        WHERE s.slug > after_slug AND (o.delete_time IS NULL OR show_deleted AND o.purge_time > now())

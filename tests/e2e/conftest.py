@@ -154,11 +154,18 @@ class Organization:
 
     def cloud_account(self, account_uid="123456789012", provider="AWS"):
         account = self.v1.CloudAccount(
-            provider=self.v1.CloudAccount.Provider.Value(provider), account_uid=account_uid, display_name=account_uid[:100]
+            provider=self.v1.CloudAccount.Provider.Value(provider),
+            account_uid=account_uid,
+            display_name=account_uid[:100],
         )
         return self.owner.cloud_accounts.CreateCloudAccount(
             self.v1.CreateCloudAccountRequest(parent=self.name, cloud_account=account)
         )
+
+    def stored(self, table, select="count(*)"):
+        """What the database holds of this organization, seen past all policies; `t` is the table."""
+        own = f"JOIN organization_slugs s USING (organization_id) WHERE s.slug = '{self.slug}'"
+        return self.server.database.query(f"SELECT {select} FROM {table} t {own}")
 
 
 @pytest.fixture

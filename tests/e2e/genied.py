@@ -139,13 +139,17 @@ class Genied:
             secure = grpc.composite_channel_credentials(secure, grpc.access_token_call_credentials(credential))
         return grpc.secure_channel(self.endpoint, secure, options=[("grpc.service_config", DEADLINE), *options])
 
-    def genie(self, *arguments, credential="", organization="", **options):
-        """Runs genie against this server; returns the finished process, whatever its status."""
-        environment = {
+    def genie_environment(self, credential="", organization=""):
+        """With which genie calls this server."""
+        return {
             **os.environ, "GENIE_ENDPOINT": self.endpoint, "GENIE_CA_FILE": str(self.ca_file),
             "GENIE_API_KEY" if credential.startswith("dgk_") else "GENIE_TOKEN": credential,
             "GENIE_ORGANIZATION": organization,
         }  # fmt: skip
+
+    def genie(self, *arguments, credential="", organization="", **options):
+        """Runs genie against this server; returns the finished process, whatever its status."""
+        environment = self.genie_environment(credential, organization)
         command = [str(word) for word in (GENIE, *arguments)]
         return subprocess.run(command, env=environment, text=True, capture_output=True, **options)
 

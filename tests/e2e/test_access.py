@@ -68,7 +68,7 @@ REQUESTS = {
     "OrganizationService.ListOrganizations": ({"page_size": -1}, "INVALID_ARGUMENT"),
     "OrganizationService.UpdateOrganization": ({"organization": {"name": "{org}"}}, "INVALID_ARGUMENT"),
     "OrganizationService.DeleteOrganization": ({"name": "{org}", "etag": "stale"}, "ABORTED"),
-    "OrganizationService.UndeleteOrganization": ({"name": "{org}"}, "FAILED_PRECONDITION"),
+    "OrganizationService.UndeleteOrganization": ({"name": "{org}"}, "ALREADY_EXISTS"),
     "MemberService.CreateMember": ({"parent": "{org}"}, "INVALID_ARGUMENT"),
     "MemberService.GetMember": ({"name": "{org}/members/" + NOWHERE}, "NOT_FOUND"),
     "MemberService.ListMembers": ({"parent": "{org}", "page_token": "x"}, "INVALID_ARGUMENT"),

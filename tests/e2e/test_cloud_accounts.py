@@ -1,5 +1,6 @@
 """Cloud accounts of five providers, and their credentials, which go in and never come out."""
 
+import functools
 import json
 import uuid
 
@@ -180,7 +181,7 @@ def test_nobody_chooses_an_external_id(v1, organization):
 
 
 @pytest.mark.parametrize("provider, credentials", cases(GOOD_CREDENTIALS))
-def test_credentials_go_in_and_never_come_out(v1, organization, server, provider, credentials):
+def test_credentials_go_in_and_never_come_out(v1, organization, provider, credentials):
     account = organization.cloud_account(GOOD_IDS[provider][0], provider)
     answer = set_credentials(v1, organization, account, **credentials)
     assert answer.HasField("credentials_time") and answer.etag != account.etag
@@ -199,10 +200,8 @@ def test_credentials_are_sealed_in_the_database_and_not_in_the_log(v1, organizat
         for credentials in several:
             set_credentials(v1, organization, account, **credentials)
         for credentials in BAD_CREDENTIALS[provider]:
-            code_of(lambda these=credentials: set_credentials(v1, organization, account, **these))
-    kept = server.database.query("SELECT count(*) FROM credentials JOIN organization_slugs USING (organization_id)"
-                                 f" WHERE slug = '{organization.slug}'")  # fmt: skip
-    assert kept == str(len(GOOD_CREDENTIALS)), "a new record takes the place of the old one"
+            code_of(functools.partial(set_credentials, v1, organization, account, **credentials))
+    assert organization.stored("credentials") == str(len(GOOD_CREDENTIALS)), "a new record takes the old one's place"
     tables = server.database.query(
         "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
     )
@@ -215,8 +214,7 @@ def test_credentials_are_sealed_in_the_database_and_not_in_the_log(v1, organizat
 
 
 @pytest.mark.parametrize("provider, credentials", cases(BAD_CREDENTIALS))
-def test_credentials_have_their_providers_form(v1, module_organization, make_organization, provider, credentials):
-    organization = make_organization()
+def test_credentials_have_their_providers_form(v1, organization, provider, credentials):
     account = organization.cloud_account(GOOD_IDS[provider][0], provider)
     with refused("INVALID_ARGUMENT") as error:
         set_credentials(v1, organization, account, **credentials)
@@ -264,7 +262,7 @@ def test_sealed_credentials_differ_each_time(v1, organization, server):
     assert len(ciphertexts) == 2
 
 
-def test_an_account_goes_with_all_that_it_has(v1, organization, scanner, server):
+def test_an_account_goes_with_all_that_it_has(v1, organization, scanner):
     set_credentials(v1, organization, scanner.account, **GOOD_CREDENTIALS["AWS"][0])
     scan = scanner.scan(scanner.result())
     finding = scanner.finding()
@@ -280,8 +278,7 @@ def test_an_account_goes_with_all_that_it_has(v1, organization, scanner, server)
         with refused("NOT_FOUND"):
             call()
     for table in ("cloud_accounts", "credentials", "organization_keys", "scans", "resources", "findings"):
-        left = f"SELECT count(*) FROM {table} JOIN organization_slugs USING (organization_id) WHERE slug = '{organization.slug}'"
-        assert server.database.query(left) == "0", table
+        assert organization.stored(table) == "0", table
     assert organization.cloud_account().name != scanner.account.name, "it can be connected anew"
 
 

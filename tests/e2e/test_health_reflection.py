@@ -141,7 +141,8 @@ def test_reflection_lists_every_service(ask):
 
 @pytest.mark.parametrize("symbol", [
     "devopsgenie.v1.FindingService", "devopsgenie.v1.FindingService.GetFinding", "devopsgenie.v1.Finding",
-    "devopsgenie.v1.Finding.State", "devopsgenie.v1.Finding.name", "devopsgenie.options.rule", "devopsgenie.options.Role",
+    "devopsgenie.v1.Finding.State", "devopsgenie.v1.Finding.name", "devopsgenie.options.rule",
+    "devopsgenie.options.Role",
     "google.rpc.ErrorInfo", "google.rpc.BadRequest.FieldViolation", "google.rpc.PreconditionFailure",
     "google.rpc.ResourceInfo", "google.rpc.RetryInfo", "google.rpc.QuotaFailure", "google.rpc.Status",
     "google.protobuf.Timestamp", "google.api.http", "grpc.health.v1.Health",
@@ -153,28 +154,31 @@ def test_reflection_describes_a_symbol(ask, symbol):
 
 def test_what_reflection_gives_is_complete(ask):
     """Whoever follows the imports can build every method, with its options."""
-    pool, waiting, known = descriptor_pool.DescriptorPool(), list(SERVICES[1:]), {}
-    for symbol in waiting:
-        for file in files(ask(file_containing_symbol=symbol)[0]):
-            known[file.name] = file
-    wanted = [name for file in known.values() for name in file.dependency]
-    while wanted:
-        name = wanted.pop()
-        if name not in known:
-            for file in files(ask(file_by_filename=name)[0]):
-                known[file.name] = file
-                wanted += file.dependency
+    pool, known = descriptor_pool.DescriptorPool(), {}
 
-    def add(name, done=set()):  # noqa: B006: files go in after what they import
+    def learn(answer):
+        for file in files(answer):
+            known[file.name] = file
+            for name in file.dependency:
+                if name not in known:
+                    learn(ask(file_by_filename=name)[0])
+
+    for symbol in SERVICES[1:]:
+        learn(ask(file_containing_symbol=symbol)[0])
+
+    def add(name, done):
+        """Adds a file after those that it imports."""
         if name not in done:
             done.add(name)
             for other in known[name].dependency:
-                add(other)
+                add(other, done)
             pool.Add(known[name])
 
-    for name in list(known):
-        add(name)
-    assert pool.FindMethodByName("devopsgenie.v1.FindingService.GetFinding").input_type.fields_by_name["name"]
+    done = set()
+    for name in known:
+        add(name, done)
+    method = pool.FindMethodByName("devopsgenie.v1.FindingService.GetFinding")
+    assert method.input_type.fields_by_name["name"] and method.has_options
 
 
 def test_reflection_knows_our_extensions(ask):

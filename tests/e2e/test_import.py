@@ -77,7 +77,7 @@ def test_nothing_is_seen_before_the_end_and_then_all_of_it(v1, scanner):
 def test_checks_and_resources_are_described_once_and_shown_everywhere(v1, scanner):
     check = v1.CheckDescription(
         check="s3_bucket_versioning", service="s3", title="Versioning", description="*d*", risk="**r**",
-        remediation="`m`", reference_urls=["https://a.example", "https://b.example"], compliance_json='{"CIS-1.4": ["1"]}',
+        remediation="`m`", reference_urls=["https://a.example", "https://b.example"], compliance_json='{"CIS": ["1"]}',
     )  # fmt: skip
     resource = v1.ResourceDescription(
         uid="arn:aws:s3:::one", region="us-east-1", display_name="one", type="AwsS3Bucket", service="s3",
@@ -290,9 +290,14 @@ def test_a_header_is_whole(scanner, field):
 
 def test_a_batch_begins_where_the_one_before_ended(v1, scanner):
     start = {"header": scanner.header()}
-    for first_record in (0, -1, 2, 10**10):
+    for first_record, code in (
+        (0, "INVALID_ARGUMENT"),
+        (-1, "INVALID_ARGUMENT"),
+        (10**10, "INVALID_ARGUMENT"),
+        (2, "ABORTED"),
+    ):
         batch = scanner.batch(scanner.result(), first_record=first_record)
-        refuse_stream("INVALID_ARGUMENT", None, scanner, start, {"batch": batch})
+        refuse_stream(code, None, scanner, start, {"batch": batch})
 
 
 def test_a_batch_has_its_bounds(v1, scanner):

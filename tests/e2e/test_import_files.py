@@ -1,5 +1,5 @@
-"""genie import ocsf, with what a scanner really wrote: three scans that must come out as worked out independently, and a
-test for each of the fourteen points in which the files are odd."""
+"""genie import ocsf, with what a scanner really wrote: three scans that must come out as worked out independently, and
+a test for each of the fourteen points in which the files are odd."""
 
 import copy
 import datetime
@@ -166,14 +166,11 @@ def test_what_did_not_change_has_no_more_history(v1, history):
         assert len(account.scanner.events(finding)) == 1
 
 
-def test_a_scan_imported_again_changes_nothing_but_the_list_of_scans(v1, history, server):
+def test_a_scan_imported_again_changes_nothing_but_the_list_of_scans(v1, history):
     account, after = history
-    organization = f"(SELECT organization_id FROM organization_slugs WHERE slug = '{account.organization.slug}')"
 
     def rows(table):
-        return server.database.query(
-            f"SELECT md5(string_agg(t::text, '' ORDER BY t::text)) FROM {table} t WHERE organization_id = {organization}"
-        )
+        return account.organization.stored(table, "md5(string_agg(t::text, '' ORDER BY t::text))")
 
     tables = ["findings", "resources", "checks", "finding_events"]
     before = {table: rows(table) for table in tables}
@@ -370,14 +367,10 @@ def test_point_10_kubernetes_has_no_cloud_and_a_namespace(v1, organization):
     assert len(account.scanner.findings()) == 980
 
 
-def test_point_11_the_compliance_of_44_frameworks_is_kept(v1, make_organization, server, records):
-    organization = make_organization()
+def test_point_11_the_compliance_of_44_frameworks_is_kept(v1, organization, records):
     Account(v1, organization).take_one(data(SCANS[0]))
     written = {r["metadata"]["event_code"]: r["unmapped"]["compliance"] for r in records}
-    kept = server.database.query(
-        "SELECT json_object_agg(check_key, compliance_json::json) FROM checks JOIN organization_slugs"
-        f" USING (organization_id) WHERE slug = '{organization.slug}'"
-    )
+    kept = organization.stored("checks", "json_object_agg(check_key, compliance_json::json)")
     assert json.loads(kept) == written
     assert len({framework for of_check in written.values() for framework in of_check}) == 44
 
@@ -396,11 +389,7 @@ def test_point_12_plain_json_lines_and_standard_input_are_read_too(account, reco
     lines.write_text("".join(json.dumps(record) + "\n" for record in few))
     first = account.take_one(plain)
     assert account.take_one(lines).results == first.results
-    done = subprocess.run(
-        [GENIE, "import", "ocsf", "-"], stdin=plain.open("rb"), capture_output=True, text=True,
-        env={**os.environ, "GENIE_ENDPOINT": account.organization.server.endpoint, "GENIE_API_KEY": account.key,
-             "GENIE_CA_FILE": str(account.organization.server.ca_file), "GENIE_ORGANIZATION": account.organization.slug},
-    )  # fmt: skip
+    done = account.genie("-", stdin=plain.open("rb"))
     assert done.returncode == 0, done.stderr
     assert account.scanner.scans()[0].results == first.results
 
@@ -540,15 +529,13 @@ class Piped:
     """genie importing what is written to its standard input piece by piece."""
 
     def __init__(self, account):
-        server = account.organization.server
-        environment = {
-            **os.environ, "GENIE_ENDPOINT": server.endpoint, "GENIE_CA_FILE": str(server.ca_file),
-            "GENIE_API_KEY": account.key, "GENIE_ORGANIZATION": account.organization.slug,
-        }  # fmt: skip
         self.process = subprocess.Popen(
-            [GENIE, "import", "ocsf", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=environment,
-        )  # fmt: skip
+            [GENIE, "import", "ocsf", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=account.organization.server.genie_environment(account.key, account.organization.slug),
+        )
 
     def write(self, records):
         self.process.stdin.write(b"".join(json.dumps(record).encode() + b"\n" for record in records))

@@ -1,6 +1,7 @@
-"""Lists: pages of any size show everything once, in order; a page token is good for the list that gave it and no other."""
+"""Lists: pages of any size show everything once, in order; a page token is good for the list that gave it alone."""
 
 import base64
+import itertools
 
 import pytest
 from calls import code_of, elements, everything, pages
@@ -8,11 +9,6 @@ from genied import refused
 from scanning import Scanner
 
 COUNT = 23
-
-
-class Listing:
-    def __init__(self, method, request, order=None):
-        self.method, self.request, self.order = method, request, order
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +101,7 @@ def test_findings_are_listed_by_severity_then_newest_first(listings):
     method, request = listings["ListFindings"]
     listed = everything(method, request)
     assert [f.severity for f in listed] == sorted((f.severity for f in listed), reverse=True)
-    for before, after in zip(listed, listed[1:]):
+    for before, after in itertools.pairwise(listed):
         if before.severity == after.severity:
             assert before.create_time.ToNanoseconds() >= after.create_time.ToNanoseconds()
 

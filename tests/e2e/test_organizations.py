@@ -154,7 +154,7 @@ def test_a_deletion_can_be_taken_back(v1, organization):
 
 
 def test_what_is_deleted_cannot_be_deleted_and_what_is_not_cannot_be_undeleted(v1, organization):
-    with refused("FAILED_PRECONDITION"):
+    with refused("ALREADY_EXISTS"):  # AIP-164
         undelete(v1, organization)
     delete(v1, organization)
     with refused("FAILED_PRECONDITION"):

@@ -26,10 +26,8 @@ class Tokens:
 
     def claims(self, **changes):
         now = int(time.time())
-        claims = {
-            "iss": "https://genie.local", "aud": "devopsgenie", "sub": "somebody", "iat": now, "exp": now + 600, **changes
-        }  # fmt: skip
-        return {name: value for name, value in claims.items() if value is not None}
+        claims = {"iss": "https://genie.local", "aud": "devopsgenie", "sub": "somebody", "iat": now, "exp": now + 600}
+        return {name: value for name, value in {**claims, **changes}.items() if value is not None}
 
     def user(self, subject, email=None, verified=True):
         return self.sign(sub=subject, email=email, email_verified=verified)

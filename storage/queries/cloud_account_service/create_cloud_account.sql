@@ -8,7 +8,8 @@ WITH earlier AS (
 ), made AS (
   INSERT INTO cloud_accounts (organization_id, cloud_account_id, provider, account_uid, display_name, external_id,
                               request_id)
-    SELECT :organization_id, :new_id, :provider::text, :account_uid, :display_name,
+    SELECT :organization_id, :new_id, :provider::text,
+           CASE WHEN :provider::text = 'AZURE' THEN lower(:account_uid) ELSE :account_uid END, :display_name,
            CASE WHEN :provider::text = 'AWS' THEN gen_random_uuid()::text ELSE '' END, nullif(:request_id, '')::uuid
      WHERE NOT EXISTS (SELECT FROM earlier) AND NOT EXISTS (SELECT FROM malformed)
   ON CONFLICT (organization_id, request_id) WHERE request_id IS NOT NULL DO NOTHING

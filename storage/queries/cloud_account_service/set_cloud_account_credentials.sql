@@ -1,12 +1,13 @@
 -- SetCloudAccountCredentials: a sealed record in place of the one before, with its data key.
 WITH before AS (
-  SELECT version::text AS etag, provider FROM cloud_accounts
+  SELECT version::text AS etag, provider, account_uid FROM cloud_accounts
    WHERE organization_id = :organization_id AND cloud_account_id = :cloud_account_id FOR UPDATE
 ), after AS (
   UPDATE cloud_accounts a SET credentials_time = now()
     FROM before
    WHERE a.organization_id = :organization_id AND a.cloud_account_id = :cloud_account_id
      AND :etag IN ('', before.etag) AND before.provider = :provider::text
+     AND :credentials_account::text IN ('', before.account_uid)  -- the one that a role's name tells
   RETURNING a.*
 ), replaced AS (
   DELETE FROM credentials c USING after
@@ -21,7 +22,9 @@ WITH before AS (
       FROM sealed_key k, after
 )
 SELECT CASE WHEN :etag NOT IN ('', before.etag)     THEN 'ETAG_MISMATCH'
-            WHEN before.provider <> :provider::text THEN 'CREDENTIALS_PROVIDER_MISMATCH' END AS refusal,
+            WHEN before.provider <> :provider::text THEN 'CREDENTIALS_PROVIDER_MISMATCH'
+            WHEN :credentials_account::text NOT IN ('', before.account_uid) THEN 'CREDENTIALS_ACCOUNT_MISMATCH'
+       END AS refusal,
        before.provider AS refusal_provider, :provider::text AS refusal_credentials_provider,
        'organizations/' || :organization_slug || '/cloudAccounts/' || after.cloud_account_id AS name,
        after.cloud_account_id AS uid, after.provider, after.account_uid, after.display_name, after.external_id,

@@ -1,4 +1,4 @@
--- ListFindingEvents: the history of a finding, oldest first.
+-- ListFindingEvents: the history of a finding, oldest first. Every finding has an event: no row, no such finding.
 -- The bounds are CASE, not coalesce(): row-level security lets only what cannot leak into an index condition.
 SELECT e.event_time, e.from_state, e.to_state, e.actor,
        'organizations/' || :organization_slug || '/scans/' || e.scan_id AS scan, e.reason, e.expire_time,
