@@ -68,9 +68,10 @@ bool call_refuse_field(struct call *call, const char *field, const char *format,
         struct refusal *refusal = &call->refusal;
         if (refusal->code == CODE_OK)
                 call_refuse(call, CODE_INVALID_ARGUMENT, "FIELD_INVALID", "%s: %s", field ? field : "request", why);
+        const char *name = arena_copy(&call->arena, field ? field : "", field ? strlen(field) : 0);
         const char *text = arena_copy(&call->arena, why, strlen(why));
-        if (text && refusal->violation_count < VIOLATIONS_MAX) {
-                refusal->violations[refusal->violation_count].name = field ? field : "";
+        if (name && text && refusal->violation_count < VIOLATIONS_MAX) {
+                refusal->violations[refusal->violation_count].name = name;
                 refusal->violations[refusal->violation_count++].value = text;
         }
         return false;

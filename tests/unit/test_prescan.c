@@ -99,9 +99,9 @@ static const struct {
         {STATUS, BYTES("\x12\x01\x80"), "message", NO_TEXT},
         {STATUS, BYTES("\x12\x03\xe2\x82\x41"), "message", NO_TEXT},
         {STATUS, BYTES("\x12\x02\xe2\x82\x08\xac"), "message", NO_TEXT}, // the sequence leaves the field
-        {STATUS, BYTES("\x1a\x03\x0a\x01\xff"), "type_url", NO_TEXT},
-        {INFO, BYTES("\x1a\x03\x0a\x01\xff"), "key", NO_TEXT},
-        {INFO, BYTES("\x1a\x03\x12\x01\x00"), "value", NO_TEXT},
+        {STATUS, BYTES("\x1a\x03\x0a\x01\xff"), "details.type_url", NO_TEXT},
+        {INFO, BYTES("\x1a\x03\x0a\x01\xff"), "metadata.key", NO_TEXT},
+        {INFO, BYTES("\x1a\x03\x12\x01\x00"), "metadata.value", NO_TEXT},
         // What ends too soon.
         {STATUS, BYTES("\x08"), "code", CUT},
         {STATUS, BYTES("\x08\xff\xff"), "code", CUT},
@@ -115,8 +115,8 @@ static const struct {
         {STATUS, BYTES("\x12\x80\x80\x80\x80\x10"), "message", CUT},                     // 4 GiB: 0 in 32 bits
         {STATUS, BYTES("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), "message", CUT}, // 2^64 - 1
         {STATUS, BYTES("\x12\x81\x80\x80\x80\x80\x00x"), "message", CUT},                // 1 in six bytes
-        {STATUS, BYTES("\x1a\x02\x0a\x05"), "type_url", CUT},                            // longer than what holds it
-        {STATUS, BYTES("\x1a\x02\x0a\x02\x08\x01"), "type_url", CUT},
+        {STATUS, BYTES("\x1a\x02\x0a\x05"), "details.type_url", CUT},                    // longer than what holds it
+        {STATUS, BYTES("\x1a\x02\x0a\x02\x08\x01"), "details.type_url", CUT},
         {STATUS, BYTES("\x31\x01\x02\x03\x04\x05\x06\x07"), UNKNOWN, CUT},
         {STATUS, BYTES("\x35\x01\x02\x03"), UNKNOWN, CUT},
         {STATUS, BYTES("\x3a\x05\x01"), UNKNOWN, CUT},

@@ -16,7 +16,7 @@ WITH earlier AS (
     SELECT organization_id, uuid_v7(), lower(:owner_email), 5 FROM made
 ), taken AS (
   SELECT 'ORGANIZATION_EXISTS' AS refusal
-    FROM organization_slugs WHERE slug = :organization_slug AND NOT EXISTS (SELECT FROM earlier)
+    FROM find_organization(:organization_slug) WHERE NOT EXISTS (SELECT FROM earlier)
 )
 SELECT taken.refusal, 'organizations/' || slug AS name, organization_id AS uid, display_name,
        CASE WHEN delete_time IS NULL THEN 'ACTIVE' ELSE 'DELETED' END AS state, create_time, update_time, delete_time,
