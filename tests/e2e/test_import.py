@@ -290,14 +290,9 @@ def test_a_header_is_whole(scanner, field):
 
 def test_a_batch_begins_where_the_one_before_ended(v1, scanner):
     start = {"header": scanner.header()}
-    for first_record, code in (
-        (0, "INVALID_ARGUMENT"),
-        (-1, "INVALID_ARGUMENT"),
-        (10**10, "INVALID_ARGUMENT"),
-        (2, "ABORTED"),
-    ):
+    for first_record in (0, -1, 2, 10**10):
         batch = scanner.batch(scanner.result(), first_record=first_record)
-        refuse_stream(code, None, scanner, start, {"batch": batch})
+        refuse_stream("INVALID_ARGUMENT", None, scanner, start, {"batch": batch})
 
 
 def test_a_batch_has_its_bounds(v1, scanner):
