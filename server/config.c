@@ -82,7 +82,7 @@ static void *field(const struct config *config, const struct option_row *row) {
 static void environment_name(const struct option_row *row, char ret_name[64]) {
         snprintf(ret_name, 64, ENVIRONMENT "%s", row->name);
         for (char *c = ret_name; *c; c++)
-                *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+                *c = (char)(*c == '-' ? '_' : toupper((unsigned char)*c));
 }
 
 static bool set_number(const struct option_row *row, long *number, const char *text) {

@@ -5,7 +5,8 @@
 // Parameters (`:name` in the file) are looked up in this order:
 //   1. the variables of the resource name: `finding_id` (uuid) from `organizations/*/findings/*`; `organization_id` is
 //      the tenant's uuid, `organization_slug` its slug
-//   2. the runtime: `caller_id` (text: who calls), `caller_subject`, `caller_email`, `caller_kind` (text: user, api_key, or a service role such as scanner),
+//   2. the runtime: `caller_id` (text: who calls), `caller_subject`, `caller_email`, `caller_kind` (text: user,
+//   api_key, or a service role such as scanner),
 //      `new_id` (uuid, version 7, made for this call), `page_limit` (int8: one more than the page),
 //      `after_*` (a List's cursor, see below)
 //   3. what the method's `before` hook gives (by the method's options)

@@ -39,8 +39,8 @@ static char *session_options(const struct lane_state *lane) {
         FILE *out = open_memstream(&text, &size);
         if (!out)
                 return NULL;
-        fprintf(out, "%s -c plan_cache_mode=force_generic_plan -c jit=off -c TimeZone=UTC -c statement_timeout=%u%s", given,
-                storage->config.timeout_ms[lane->number],
+        fprintf(out, "%s -c plan_cache_mode=force_generic_plan -c jit=off -c TimeZone=UTC -c statement_timeout=%u%s",
+                given, storage->config.timeout_ms[lane->number],
                 lane->kind->read_only ? " -c default_transaction_read_only=on" : "");
         if (role)
                 fputs(" -c role=", out);

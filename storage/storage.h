@@ -75,9 +75,9 @@ struct storage_config {
         const struct storage_statement *const *statements; // prepared on each connection of their lane; NULL-terminated
         // Called on the storage thread when something happens that an operator wants to know. Never with a secret.
         void (*log)(const char *event, const char *detail);
-        // Called on the storage thread after each turn of its loop, when the operations of that turn are done: the place
-        // to flush what `done` has put together. `more`: reads are under way, whose answers come soon. Returns whether
-        // something is held back; it is called again within a millisecond then. May be NULL.
+        // Called on the storage thread after each turn of its loop, when the operations of that turn are done: the
+        // place to flush what `done` has put together. `more`: reads are under way, whose answers come soon. Returns
+        // whether something is held back; it is called again within a millisecond then. May be NULL.
         bool (*turn_ended)(void *context, bool more);
         void *context;
 };

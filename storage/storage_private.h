@@ -95,7 +95,7 @@ struct storage {
         int64_t next_sweep, last_look; // when deadlines and timers are looked at next; when they were last
         struct lane_state lanes[LANE_COUNT];
         _Atomic(struct storage_operation *) inbox; // submitted, newest first
-        bool held; // turn_ended wants to be called again soon
+        bool held;                                 // turn_ended wants to be called again soon
         _Atomic uint64_t batches;
         atomic_bool look; // somebody asked for a sweep
         atomic_bool stopping;

@@ -124,19 +124,27 @@ static void collect(int file, int *list, size_t *count) {
                 collect(file_by_name(proto->dependency[i]), list, count);
 }
 
-static void send_error(struct call *call, Response *response, int code, const char *what) {
+static Response response_to(Request *request) {
+        Response response = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
+        response.valid_host = request->host;
+        response.original_request = request;
+        return response;
+}
+
+static void send_error(struct call *call, Request *request, int code, const char *what) {
+        Response response = response_to(request);
         Grpc__Reflection__V1__ErrorResponse error = GRPC__REFLECTION__V1__ERROR_RESPONSE__INIT;
         error.error_code = code;
         error.error_message = (char *)(uintptr_t)what;
-        response->message_response_case =
+        response.message_response_case =
                 GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
-        response->error_response = &error;
-        stream_send(call, &response->base);
+        response.error_response = &error;
+        stream_send(call, &response.base);
 }
 
-static void send_file(struct call *call, Response *response, int file) {
+static void send_file(struct call *call, Request *request, int file) {
         if (file < 0) {
-                send_error(call, response, CODE_NOT_FOUND, "not in this server's API");
+                send_error(call, request, CODE_NOT_FOUND, "not in this server's API");
                 return;
         }
         int list[FILES_MAX];
@@ -145,16 +153,17 @@ static void send_file(struct call *call, Response *response, int file) {
         ProtobufCBinaryData bytes[FILES_MAX];
         for (size_t i = 0; i < count; i++)
                 bytes[i] = api.raw[list[i]];
+        Response response = response_to(request);
         Grpc__Reflection__V1__FileDescriptorResponse files = GRPC__REFLECTION__V1__FILE_DESCRIPTOR_RESPONSE__INIT;
         files.n_file_descriptor_proto = count;
         files.file_descriptor_proto = bytes;
-        response->message_response_case =
+        response.message_response_case =
                 GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
-        response->file_descriptor_response = &files;
-        stream_send(call, &response->base);
+        response.file_descriptor_response = &files;
+        stream_send(call, &response.base);
 }
 
-static void send_services(struct call *call, Response *response) {
+static void send_services(struct call *call, Request *request) {
         Grpc__Reflection__V1__ServiceResponse services[FILES_MAX], *list[FILES_MAX];
         size_t count = 0;
         for (unsigned i = 0; i < method_count && count < FILES_MAX; i++) {
@@ -165,17 +174,19 @@ static void send_services(struct call *call, Response *response) {
                 list[count] = &services[count];
                 count++;
         }
+        Response response = response_to(request);
         Grpc__Reflection__V1__ListServiceResponse all = GRPC__REFLECTION__V1__LIST_SERVICE_RESPONSE__INIT;
         all.n_service = count;
         all.service = list;
-        response->message_response_case =
+        response.message_response_case =
                 GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
-        response->list_services_response = &all;
-        stream_send(call, &response->base);
+        response.list_services_response = &all;
+        stream_send(call, &response.base);
 }
 
-static void send_extensions(struct call *call, Response *response, const char *type) {
+static void send_extensions(struct call *call, Request *request, const char *type) {
         int32_t list[FILES_MAX];
+        Response response = response_to(request);
         Grpc__Reflection__V1__ExtensionNumberResponse numbers = GRPC__REFLECTION__V1__EXTENSION_NUMBER_RESPONSE__INIT;
         numbers.extension_number = list;
         for (size_t i = 0; api.set && i < api.set->n_file; i++)
@@ -185,41 +196,38 @@ static void send_extensions(struct call *call, Response *response, const char *t
                                 list[numbers.n_extension_number++] = field->number;
                 }
         if (!numbers.n_extension_number && file_by_symbol(type) < 0) {
-                send_error(call, response, CODE_NOT_FOUND, "not in this server's API");
+                send_error(call, request, CODE_NOT_FOUND, "not in this server's API");
                 return;
         }
         numbers.base_type_name = (char *)(uintptr_t)type;
-        response->message_response_case =
+        response.message_response_case =
                 GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ALL_EXTENSION_NUMBERS_RESPONSE;
-        response->all_extension_numbers_response = &numbers;
-        stream_send(call, &response->base);
+        response.all_extension_numbers_response = &numbers;
+        stream_send(call, &response.base);
 }
 
 static void answer(struct call *call, ProtobufCMessage *message) {
         Request *request = (Request *)(void *)message;
-        Response response = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
-        response.valid_host = request->host;
-        response.original_request = request;
         pthread_once(&api.once, load);
-        switch (request->message_request_case) {
+        switch ((int)request->message_request_case) {
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME:
-                send_file(call, &response, file_by_name(request->file_by_filename));
+                send_file(call, request, file_by_name(request->file_by_filename));
                 break;
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL:
-                send_file(call, &response, file_by_symbol(request->file_containing_symbol));
+                send_file(call, request, file_by_symbol(request->file_containing_symbol));
                 break;
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_EXTENSION:
-                send_file(call, &response, file_by_extension(request->file_containing_extension));
+                send_file(call, request, file_by_extension(request->file_containing_extension));
                 break;
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_ALL_EXTENSION_NUMBERS_OF_TYPE:
-                send_extensions(call, &response, request->all_extension_numbers_of_type);
+                send_extensions(call, request, request->all_extension_numbers_of_type);
                 break;
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES:
-                send_services(call, &response);
+                send_services(call, request);
                 break;
         case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST__NOT_SET:
         default:
-                send_error(call, &response, CODE_INVALID_ARGUMENT, "the request asks nothing");
+                send_error(call, request, CODE_INVALID_ARGUMENT, "the request asks nothing");
         }
         if (call->refusal.code != CODE_OK)
                 stream_finish(call);

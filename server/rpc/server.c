@@ -245,8 +245,8 @@ struct server *server_start(const struct server_config *config, char **ret_error
         server->core = new_core(config);
         make_queues(server);
         if (!listen_all(server, ret_error)) {
-                server->call_thread_count = 0;
-                return NULL; // the process ends: core has no way to take back a server that was never started
+                free(server); // the process ends: core has no way to take back a server that was never started
+                return NULL;
         }
         bool good = start_accepting(server) && start_thread(&server->stream_thread, "stream", server->stream_queue);
         for (unsigned i = 0; good && i < server->call_thread_count; i++)

@@ -61,7 +61,8 @@ static inline struct connection connection_make(enum socket_kind kind) {
         setsockopt(ends[1], SOL_SOCKET, SO_RCVBUF, &(int){32768}, sizeof(int));
         make_nonblocking(ends[0]);
         make_nonblocking(ends[1]);
-        return (struct connection){.writer = ends[0], .reader = ends[1], .id = ++id};
+        id++;
+        return (struct connection){.writer = ends[0], .reader = ends[1], .id = id};
 }
 
 static inline void connection_drop(struct connection *connection) {
