@@ -186,7 +186,24 @@ static void harden(void) {
         signal(SIGPIPE, SIG_IGN);
 }
 
+// What has no default: each missing option is named with what it is for.
+static bool has_required(const struct config *config) {
+        if (!*config->database_url)
+                return complain("--database-url is required", NULL);
+        if (!*config->vault_key_file)
+                return complain("--vault-key-file is required; `genied keys create FILE` makes one", NULL);
+        if (config->listen[0] && (!*config->tls_certificate || !*config->tls_key))
+                return complain("--listen needs --tls-certificate and --tls-key", NULL);
+        if (!config->listen[0] && !config->listen_plain[0])
+                return complain("neither --listen nor --listen-plain says where to listen", NULL);
+        if (*config->jwks_file && !config->issuers[0])
+                return complain("--jwks-file needs --issuer", NULL);
+        return true;
+}
+
 static bool start_all(const struct config *config, struct parts *parts) {
+        if (!has_required(config))
+                return false;
         if (!method_table_init())
                 return complain("cannot start", "too many methods");
         if (!read_secrets(config, parts) || !make_statements(config, parts))
