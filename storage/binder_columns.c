@@ -160,7 +160,7 @@ static void check_filled(const struct binding *binding, const struct plan *plan,
 
 static void check_list(const struct binding *binding, const struct plan *plan, struct problems *problems) {
         const ProtobufCMessageDescriptor *response = binding->source.response;
-        for (unsigned i = 0; i < response->n_fields; i++) {
+        for (unsigned i = 0; response && i < response->n_fields; i++) {
                 const ProtobufCFieldDescriptor *field = &response->fields[i];
                 if (field != binding->list && strcmp(field->name, "next_page_token") && !is_unset(binding, field->name))
                         problem(problems, "field \"%s\" of %s: no column fills it, and no `-- unset:` lists it",

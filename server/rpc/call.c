@@ -160,6 +160,11 @@ bool call_decode(struct core_call *call, struct arena *arena, ProtobufCMessage *
         if (!call->received || !grpc_byte_buffer_reader_init(&reader, call->received))
                 return call_refuse(
                         &call->call, CODE_INVALID_ARGUMENT, "MESSAGE_MALFORMED", "the request message is missing");
+        if (grpc_byte_buffer_length(call->received) > call->call.server->config.max_message_bytes) {
+                grpc_byte_buffer_reader_destroy(&reader);
+                return call_refuse(&call->call, CODE_RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE",
+                        "the message is larger than %u bytes", call->call.server->config.max_message_bytes);
+        }
         grpc_slice bytes = grpc_byte_buffer_reader_readall(&reader);
         grpc_byte_buffer_reader_destroy(&reader);
         const char *field,

@@ -47,14 +47,18 @@ void health_check(struct call *call) {
                 call->response = &response->base;
 }
 
-// Sends the state where it differs from the last one sent. The state sent last stands in call->state, plus one.
+// Sends the state where it differs from the last one sent. The state sent last stands in call->state, plus one. A
+// server that stops ends the stream, or it would wait for its watchers in vain.
 static void tell(struct call *call) {
         Response response = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
         response.status = status_of(call);
-        if (call->state == (void *)(uintptr_t)(response.status + 1U))
-                return;
+        bool news = call->state != (void *)(uintptr_t)(response.status + 1U);
         call->state = (void *)(uintptr_t)(response.status + 1U);
-        if (!stream_send(call, &response.base))
+        if (news)
+                stream_send(call, &response.base);
+        if (atomic_load(&call->server->stopping))
+                call_refuse(call, CODE_UNAVAILABLE, "SERVER_STOPPING", "this server stops");
+        if (call->refusal.code != CODE_OK)
                 stream_finish(call);
 }
 

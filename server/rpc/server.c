@@ -147,7 +147,8 @@ static grpc_arg integer(const char *key, int value) {
 
 static grpc_server *new_core(const struct server_config *config) {
         grpc_arg args[] = {
-                integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)config->max_message_bytes),
+                // Core refuses without details: what is not far over the limit, call_decode refuses with them.
+                integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, 2 * (int)config->max_message_bytes),
                 integer(GRPC_ARG_MAX_CONCURRENT_STREAMS, (int)config->max_streams),
                 integer(GRPC_ARG_MAX_METADATA_SIZE, METADATA_BYTES),
                 integer(GRPC_ARG_HTTP2_BDP_PROBE, 0),                           // 10 % of the rate of small calls
@@ -252,8 +253,9 @@ struct server *server_start(const struct server_config *config, char **ret_error
         for (unsigned i = 0; good && i < server->call_thread_count; i++)
                 good = start_thread(&server->call_threads[i], "call", server->call_queues[i]);
         if (!good) {
+                // Threads that did start use it: the process ends with it.
                 *ret_error = strdup("no memory or threads to start with");
-                return NULL;
+                return NULL; // NOLINT(clang-analyzer-unix.Malloc)
         }
         return server;
 }
@@ -270,8 +272,9 @@ static void await_calls(const struct server *server) {
 }
 
 void server_stop(struct server *server, unsigned timeout_ms) {
-        server_set_serving(server, false);
+        atomic_store(&server->serving, false);
         atomic_store(&server->stopping, true);
+        health_changed(server);
         grpc_completion_queue *done = grpc_completion_queue_create_for_pluck(NULL);
         grpc_server_shutdown_and_notify(server->core, done, server);
         gpr_timespec wait = gpr_time_add(gpr_now(GPR_CLOCK_REALTIME), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));

@@ -105,6 +105,7 @@ def test_a_watcher_hears_that_the_server_goes(make_server):
     assert watch.next() == SERVING
     server.stop()
     assert watch.next() == NOT_SERVING
+    assert watch.next() == grpc.StatusCode.UNAVAILABLE  # or the server would wait for its watcher
 
 
 # --- Reflection ---

@@ -64,7 +64,7 @@ class Catalogue(DatabaseCase):
         acme.call('api_key_service/create_api_key', new_id=acme.value('SELECT uuid_v7()'),
                   key_prefix='dgk_abcdefghijkl', secret_sha256=bytes(32), display_name='A key', role=2,
                   caller_role=5, request_id='', expire_time=None)
-        acme.call('cloud_account_service/set_cloud_account_credentials', cloud_account_id=account, provider='AWS',
+        acme.call('cloud_account_service/set_cloud_account_credentials', cloud_account_id=account, provider='AWS', credentials_account='',
                   credentials_id=acme.value('SELECT uuid_v7()'), data_key_id=acme.value('SELECT uuid_v7()'),
                   kek_id='k', wrapped_data_key=b'w', ciphertext=b'c', etag='')
         other = self.organization()
