@@ -39,10 +39,10 @@ int64_t row_int(const PGresult *result, int row, const char *column) {
         const char *bytes = value(result, row, column, &size);
         if (!bytes || (size != 2 && size != 4 && size != 8))
                 return 0;
-        int64_t number = (signed char)bytes[0];
-        for (int i = 1; i < size; i++)
-                number = (int64_t)((uint64_t)number << 8 | (unsigned char)bytes[i]);
-        return number;
+        uint64_t number = (unsigned char)bytes[0] & 0x80 ? UINT64_MAX : 0;
+        for (int i = 0; i < size; i++)
+                number = number << 8 | (unsigned char)bytes[i];
+        return (int64_t)number;
 }
 
 int64_t row_unix_time(const PGresult *result, int row, const char *column) {

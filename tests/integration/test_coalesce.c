@@ -304,11 +304,10 @@ static void test_control_messages(void **) {
                 .msg_iovlen = 1,
                 .msg_control = control.bytes,
                 .msg_controllen = sizeof control.bytes};
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        struct cmsghdr *header = &control.align;
         *header = (struct cmsghdr){
                 .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
-        if (header)
-                memcpy(CMSG_DATA(header), &connection.reader, sizeof(int));
+        memcpy(CMSG_DATA(header), &connection.reader, sizeof(int));
 
         gather_next(&connection, 10);
         assert_int_equal(sendmsg(connection.writer, &message, MSG_NOSIGNAL), 1);

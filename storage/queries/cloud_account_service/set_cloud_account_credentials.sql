@@ -7,7 +7,7 @@ WITH before AS (
     FROM before
    WHERE a.organization_id = :organization_id AND a.cloud_account_id = :cloud_account_id
      AND :etag IN ('', before.etag) AND before.provider = :provider::text
-     AND :credentials_account::text IN ('', before.account_uid)  -- the one that a role's name tells
+     AND :credentials_account::text IN ('', before.account_uid)  -- the one that the name of a role tells
   RETURNING a.*
 ), replaced AS (
   DELETE FROM credentials c USING after
