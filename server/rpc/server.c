@@ -253,7 +253,7 @@ struct server *server_start(const struct server_config *config, char **ret_error
         for (unsigned i = 0; good && i < server->call_thread_count; i++)
                 good = start_thread(&server->call_threads[i], "call", server->call_queues[i]);
         if (!good) {
-                // Threads that did start use it: the process ends with it. NOLINTNEXTLINE(clang-analyzer-unix.Malloc)
+                // Threads that did start use it: the process ends with it.
                 *ret_error = strdup("no memory or threads to start with");
                 return NULL;
         }

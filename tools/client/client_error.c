@@ -69,7 +69,7 @@ static void add_resource_info(struct client_error *error, const ProtobufCMessage
 
 static void add_retry_info(struct client_error *error, const ProtobufCMessage *message) {
         const Google__Rpc__RetryInfo *info = (const void *)message;
-        const int64_t day = 24 * 60 * 60;
+        const int64_t day = INT64_C(24) * 60 * 60;
 
         if (!info->retry_delay || info->retry_delay->seconds < 0 || info->retry_delay->nanos < 0)
                 return;

@@ -36,7 +36,7 @@ static void reserve(struct piece *piece, size_t more) {
 static void put_message(struct piece *piece, unsigned field, const ProtobufCMessage *message) {
         size_t size = protobuf_c_message_get_packed_size(message);
 
-        reserve(piece, size + 2 * VARINT_MAX);
+        reserve(piece, size + (size_t)2 * VARINT_MAX);
         piece->size += put_tag(piece->data + piece->size, field, WIRE_BYTES);
         piece->size += put_varint(piece->data + piece->size, size);
         piece->size += protobuf_c_message_pack(message, piece->data + piece->size);

@@ -85,7 +85,7 @@ static bool step_between(struct ocsf_framer *framer, char c) {
         return true;
 }
 
-static bool ends_word(char c) { return is_space(c) || memchr(",[]{}\"", c, 6) != NULL; }
+static bool ends_word(char c) { return is_space(c) || (c && strchr(",[]{}\"", c)); }
 
 // Goes through a record's bytes up to its end or the data's. True: the record ends before *ret_taken.
 static bool step_record(struct ocsf_framer *framer, const char *data, size_t size, size_t *ret_taken) {

@@ -88,6 +88,7 @@ static bool read_zone(const char *text, int64_t *ret_seconds) {
         *ret_seconds = 0;
         if (*text == '\0' || strcmp(text, "Z") == 0 || strcmp(text, "z") == 0)
                 return true;
+        // Two digits cannot overflow. NOLINTNEXTLINE(cert-err34-c)
         if (sscanf(text, "%c%2u:%2u%c", &sign, &hours, &minutes, &end) != 3 || (sign != '+' && sign != '-') ||
                 hours > 23 || minutes > 59)
                 return false;
