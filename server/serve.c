@@ -244,6 +244,7 @@ static void second_signal(int number) {
 static void release(struct parts *parts) {
         if (parts->storage)
                 storage_stop(parts->storage, STOP_STORAGE_MS);
+        server_free(parts->server); // the storage thread has looked at it until now
         identity_free(parts->identity);
         statements_free(&parts->statements);
         token_verifier_free(parts->tokens);

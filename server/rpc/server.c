@@ -295,8 +295,9 @@ void server_stop(struct server *server, unsigned timeout_ms) {
         }
         grpc_completion_queue_destroy(server->stream_queue);
         grpc_server_destroy(server->core);
-        free(server);
 }
+
+void server_free(struct server *server) { free(server); }
 
 struct server_stats server_stats(const struct server *server) {
         return (struct server_stats){

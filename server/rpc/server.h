@@ -39,6 +39,9 @@ void server_set_serving(struct server *server, bool serving);
 // Stops accepting, lets calls in flight finish for at most timeout_ms, cancels the rest, ends the threads.
 void server_stop(struct server *server, unsigned timeout_ms);
 
+// After server_stop, when nobody asks for its stats any more.
+void server_free(struct server *server);
+
 // Calls by outcome and what is in flight, for the log.
 struct server_stats {
         unsigned long answered, refused;
