@@ -54,7 +54,7 @@ static const struct option_row {
                 "of the READ and WRITE lanes"},
         {"bulk-timeout-ms", NUMBER, offsetof(struct config, bulk_timeout_ms), "300000", 1, 3600000, "of the BULK lane"},
         {"default-timeout-ms", NUMBER, offsetof(struct config, default_timeout_ms), "30000", 1, 3600000,
-                "of a unary call whose caller set no deadline"},
+                "of a unary call without a deadline of its own, outside the BULK lane"},
         {"call-threads", NUMBER, offsetof(struct config, call_threads), "0", 0, 16,
                 "threads that take calls; 0: one per two cores"},
         {"max-calls", NUMBER, offsetof(struct config, max_calls), "10000", 1, 1000000,

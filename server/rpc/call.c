@@ -119,9 +119,13 @@ static enum step_result step_admit(struct core_call *call) {
         size_t size;
         const char *sent = slice_text(header(call, "x-request-id"), &size);
         choose_request_id(call, sent, size);
-        int64_t latest = call->call.start + server->config.default_timeout_ms * INT64_C(1000000);
+        // Without a deadline of the caller's, one of ours; what takes long has its lane's timeout.
+        const struct method *method = call->call.method;
+        bool long_lived = method && (method->stream || method->lane == LANE_BULK);
         if (call->call.deadline == INT64_MAX)
-                call->call.deadline = call->call.method && call->call.method->stream ? 0 : latest;
+                call->call.deadline = long_lived
+                                              ? 0
+                                              : call->call.start + server->config.default_timeout_ms * INT64_C(1000000);
         if (call->call.refusal.code != CODE_OK)
                 return STEP_END;
         if (atomic_load(&server->in_flight) > server->config.max_calls) {
