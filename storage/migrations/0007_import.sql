@@ -361,21 +361,26 @@ DECLARE
   refused bigint;
   provider text;
 BEGIN
+  -- Account, scan, run: everybody locks them in this order. The server of an import may be gone while its statement still
+  -- runs, and the next import begins.
+  SELECT a.provider INTO provider
+    FROM scans s JOIN cloud_accounts a USING (organization_id, cloud_account_id)
+   WHERE s.organization_id = $1 AND s.scan_id = $2 FOR NO KEY UPDATE OF a;
+  SELECT s.* INTO scan FROM scans s WHERE s.organization_id = $1 AND s.scan_id = $2 FOR NO KEY UPDATE;
   SELECT r.next_record INTO next_record FROM import_runs r
    WHERE r.organization_id = $1 AND r.scan_id = $2 FOR UPDATE;
   IF NOT FOUND THEN
+    scan := NULL;
     refusal := 'SCAN_NOT_RUNNING';
     RETURN;
   ELSIF next_record <> $3 + 1 THEN
+    scan := NULL;
     refusal := 'IMPORT_INCOMPLETE';
     refusal_next_record := next_record;
     RETURN;
   END IF;
-  SELECT s.* INTO scan FROM scans s WHERE s.organization_id = $1 AND s.scan_id = $2 FOR NO KEY UPDATE;
   SELECT coalesce(sum(b.refused_count), 0) INTO refused
     FROM import_batches b WHERE b.organization_id = $1 AND b.scan_id = $2;
-  SELECT a.provider INTO provider
-    FROM cloud_accounts a WHERE a.organization_id = $1 AND a.cloud_account_id = scan.cloud_account_id;
   scan.refused_count := refused;
   scan.partial := $4 OR refused > 0;
   PERFORM import_checks($1, $2, provider);
