@@ -2,6 +2,7 @@
 
 #include "auth/token.h"
 #include "auth/vault.h"
+#include "server/channel/channel.h"
 #include "server/housekeeping.h"
 #include "server/identity.h"
 #include "server/log.h"
@@ -27,6 +28,8 @@ enum {
         BUSY_CALLS = 64,
         HOLD_NS = 1000000,
         TICK_MS = 200,
+        DRAIN_TICK_MS = 20,
+        DRAIN_LEAST_MS = 100,
         STOP_STORAGE_MS = 5000,
         TOKEN_CACHE = 4096,
         CONNECT_TIMEOUT_MS = 2000
@@ -39,6 +42,7 @@ struct parts {
         struct identity *identity;
         struct statements statements;
         struct storage *storage;
+        struct channel *channel;
         struct server *_Atomic server;
         int64_t held_since; // the storage thread's: replies are held back since then; 0: none
 };
@@ -146,6 +150,28 @@ static bool start_storage(const struct config *config, struct parts *parts) {
         return storage_wait_ready(parts->storage, 10000, &error) || complain("cannot reach the database", error);
 }
 
+static bool start_channel(const struct config *config, struct parts *parts) {
+        char *error = NULL;
+        parts->channel = channel_new(
+                &(struct channel_config){
+                        .storage = parts->storage,
+                        .statements = &parts->statements,
+                        .database_url = config->database_url,
+                        .role = config->database_role,
+                        .lease_ms = (unsigned)config->lease_ms,
+                        .offer_ms = (unsigned)config->offer_ms,
+                        .heartbeat_ms = (unsigned)config->heartbeat_ms,
+                        .silence_ms = (unsigned)config->silence_ms,
+                        .log_window_bytes = (unsigned)config->log_window_bytes,
+                        .max_log_bytes = (unsigned)config->max_log_bytes,
+                },
+                &error);
+        if (!parts->channel)
+                complain("cannot start", error);
+        free(error);
+        return parts->channel != NULL;
+}
+
 static bool start_server(const struct config *config, struct parts *parts) {
         char *error = NULL;
         parts->server = server_start(
@@ -163,6 +189,7 @@ static bool start_server(const struct config *config, struct parts *parts) {
                         .storage = parts->storage,
                         .identity = parts->identity,
                         .vault = parts->vault,
+                        .channel = parts->channel,
                         .method_bindings = parts->statements.methods,
                         .internal_bindings = parts->statements.internals,
                 },
@@ -209,7 +236,7 @@ static bool start_all(const struct config *config, struct parts *parts) {
         if (!read_secrets(config, parts) || !make_statements(config, parts))
                 return false;
         parts->identity = identity_new(parts->tokens);
-        return parts->identity && start_storage(config, parts) && start_server(config, parts);
+        return parts->identity && start_storage(config, parts) && start_channel(config, parts) && start_server(config, parts);
 }
 
 static void say_ready(const struct config *config) {
@@ -228,6 +255,8 @@ static void run(struct parts *parts, const sigset_t *signals) {
         for (;;) {
                 server_set_serving(parts->server, storage_ready(parts->storage));
                 housekeeping_tick(&housekeeping);
+                server_tick(parts->server);
+                channel_tick(parts->channel);
                 int signal_ = sigtimedwait(signals, NULL, &(struct timespec){.tv_nsec = TICK_MS * 1000000L});
                 if (signal_ == SIGTERM || signal_ == SIGINT)
                         break;
@@ -242,8 +271,10 @@ static void second_signal(int number) {
 
 // Takes back what was made, the last first; what was not made is NULL.
 static void release(struct parts *parts) {
+        channel_stop(parts->channel);
         if (parts->storage)
                 storage_stop(parts->storage, STOP_STORAGE_MS);
+        channel_free(parts->channel);
         server_free(parts->server); // the storage thread has looked at it until now
         identity_free(parts->identity);
         statements_free(&parts->statements);
@@ -252,6 +283,16 @@ static void release(struct parts *parts) {
         log_flush();
 }
 
+// Time goes on for agents' leases, for at most so long, and while some agent is connected where `agents` says so.
+static void pass_time(struct parts *parts, int64_t milliseconds, bool agents) {
+        int64_t end = now_ns() + milliseconds * 1000000;
+        while (now_ns() < end && (!agents || channel_sessions(parts->channel))) {
+                channel_tick(parts->channel);
+                nanosleep(&(struct timespec){.tv_nsec = DRAIN_TICK_MS * 1000000L}, NULL);
+        }
+}
+
+// Health first, a pause in which balancers learn of it, then the agents, each at its time; what is left is ended.
 static void drain(const struct config *config, struct parts *parts, const sigset_t *signals) {
         log_event("draining", NULL);
         signal(SIGTERM, second_signal);
@@ -259,9 +300,14 @@ static void drain(const struct config *config, struct parts *parts, const sigset
         pthread_sigmask(SIG_UNBLOCK, signals, NULL);
         server_set_serving(parts->server, false);
         coalesce_stop(); // what core closes from here on must not wait for a slow reader
-        struct timespec pause = {config->drain_pause_ms / 1000, config->drain_pause_ms % 1000 * 1000000};
-        nanosleep(&pause, NULL);
-        server_stop(parts->server, (unsigned)config->drain_timeout_ms);
+        pass_time(parts, config->drain_pause_ms, /* agents= */ false);
+        int64_t begin = now_ns();
+        long spread = config->drain_spread_ms < config->drain_timeout_ms ? config->drain_spread_ms
+                                                                         : config->drain_timeout_ms / 2;
+        channel_drain(parts->channel, (unsigned)spread, (unsigned)config->drain_timeout_ms);
+        pass_time(parts, config->drain_timeout_ms, /* agents= */ true);
+        int64_t left = config->drain_timeout_ms - (now_ns() - begin) / 1000000;
+        server_stop(parts->server, left > DRAIN_LEAST_MS ? (unsigned)left : DRAIN_LEAST_MS);
 }
 
 int serve(const struct config *config) {

@@ -3,6 +3,7 @@
 #include "server/rpc/call.h"
 #include "server/rpc/method.h"
 
+#include <devopsgenie/internal/channel.pb-c.h>
 #include <devopsgenie/v1/scan_service.pb-c.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,38 @@ static const struct {
                 .given = (const char *const[]){"scan_id", NULL}},
         [INTERNAL_RELEASE_IMPORT] = {"internal/release_import.sql", LANE_BULK,
                 .given = (const char *const[]){"scan_id", NULL}},
+        [INTERNAL_OPEN_SESSION] = {"internal/open_session.sql", LANE_WRITE,
+                &devopsgenie__internal__session_start__descriptor,
+                &devopsgenie__internal__session_started__descriptor},
+        [INTERNAL_CLOSE_SESSIONS] = {"internal/close_sessions.sql", LANE_WRITE,
+                &devopsgenie__internal__sessions__descriptor},
+        [INTERNAL_CHECK_SESSIONS] = {"internal/check_sessions.sql", LANE_READ,
+                &devopsgenie__internal__sessions__descriptor},
+        [INTERNAL_CLAIM_TASKS] = {"internal/claim_tasks.sql", LANE_WRITE, &devopsgenie__internal__claims__descriptor},
+        [INTERNAL_START_TASKS] = {"internal/start_tasks.sql", LANE_WRITE, &devopsgenie__internal__starts__descriptor},
+        [INTERNAL_REJECT_TASKS] = {"internal/reject_tasks.sql", LANE_WRITE,
+                &devopsgenie__internal__rejections__descriptor},
+        [INTERNAL_END_TASKS] = {"internal/end_tasks.sql", LANE_WRITE, &devopsgenie__internal__endings__descriptor},
+        [INTERNAL_NOTE_EFFECTS] = {"internal/note_effects.sql", LANE_WRITE,
+                &devopsgenie__internal__effects__descriptor},
+        [INTERNAL_APPEND_LOGS] = {"internal/append_logs.sql", LANE_BULK,
+                &devopsgenie__internal__log_pieces__descriptor},
+        [INTERNAL_ANSWER_CANCELS] = {"internal/answer_cancels.sql", LANE_WRITE,
+                &devopsgenie__internal__cancel_answers__descriptor},
+        [INTERNAL_FIND_CANCELS] = {"internal/find_cancels.sql", LANE_READ,
+                &devopsgenie__internal__cancels_wanted__descriptor},
+        [INTERNAL_CHANNEL_TICK] = {"internal/channel_tick.sql", LANE_WRITE, &devopsgenie__internal__tick__descriptor},
+        [INTERNAL_LEAVE_REPLICA] = {"internal/leave_replica.sql", LANE_WRITE,
+                &devopsgenie__internal__cancels_wanted__descriptor},
+        [INTERNAL_OFFER_KEY] = {"internal/offer_key.sql", LANE_WRITE, &devopsgenie__internal__key_made__descriptor},
+        [INTERNAL_NOTIFY] = {"internal/notify.sql", LANE_WRITE, &devopsgenie__internal__notices__descriptor},
+        [INTERNAL_READ_TASK_LOG] = {"internal/read_task_log.sql", LANE_READ,
+                .name_variables = (const char *const[]){"organization", "task", NULL},
+                .given = (const char *const[]){"attempt", "log_stream", "stdout_offset", "stderr_offset", NULL}},
+        [INTERNAL_WATCH_TASKS] = {"internal/watch_tasks.sql", LANE_READ,
+                .given = (const char *const[]){"position", "sequence", "watched_task", NULL}},
+        [INTERNAL_WATCH_AGENTS] = {"internal/watch_agents.sql", LANE_READ,
+                .given = (const char *const[]){"position", "sequence", NULL}},
 };
 
 static const char *sql_of(const char *file) {

@@ -45,12 +45,16 @@ int64_t row_int(const PGresult *result, int row, const char *column) {
         return (int64_t)number;
 }
 
-int64_t row_unix_time(const PGresult *result, int row, const char *column) {
+int64_t row_unix_microseconds(const PGresult *result, int row, const char *column) {
         int size;
         if (!value(result, row, column, &size) || size != 8)
                 return 0;
-        // PostgreSQL counts microseconds from 2000-01-01.
-        return row_int(result, row, column) / 1000000 + INT64_C(946684800);
+        // PostgreSQL counts from 2000-01-01.
+        return row_int(result, row, column) + INT64_C(946684800000000);
+}
+
+int64_t row_unix_time(const PGresult *result, int row, const char *column) {
+        return row_unix_microseconds(result, row, column) / 1000000;
 }
 
 bool row_bytes(const PGresult *result, int row, const char *column, void *ret_bytes, size_t size) {

@@ -48,7 +48,7 @@ static bool list_running(struct call *call, const struct session *session, const
                 if (!attempt || !task)
                         return false;
                 devopsgenie__internal__attempt__init(attempt);
-                if (!session_task(session, hello->running[i]->task, task))
+                if (!task_named(session->slug, hello->running[i]->task, task))
                         memcpy(task, "00000000-0000-0000-0000-000000000000", UUID_SIZE);
                 attempt->task_id = task;
                 attempt->attempt = hello->running[i]->attempt;
@@ -143,7 +143,7 @@ static Devopsgenie__V1__Disposition *dispose(struct session *session, const Devo
         }
         disposition->log_offsets = list;
         disposition->n_log_offsets = LOG_PARTS;
-        if (session_task(session, running->task, task))
+        if (task_named(session->slug, running->task, task))
                 session_adopt(session, task, running->attempt, running->fence, state_of(decision), stdout_offset,
                         stderr_offset);
         return disposition;

@@ -69,7 +69,7 @@ void session_offer_key(struct session *session) {
         made.secret_sha256.data = arena_alloc(&offer->arena, sizeof hash);
         made.secret_sha256.len = sizeof hash;
         bool good = made.key_prefix && made.secret_sha256.data &&
-                    api_key_make(API_KEY_AGENT, offer->key, prefix, hash);
+                    api_key_make(agent_key_scheme, offer->key, prefix, hash);
         if (good) {
                 memcpy(made.key_prefix, prefix, sizeof prefix);
                 memcpy(made.secret_sha256.data, hash, sizeof hash);

@@ -329,7 +329,7 @@ void session_cancel(
 
 static void take_progress(struct session *session, const Devopsgenie__V1__Progress *progress) {
         char task[UUID_SIZE];
-        struct attempt *attempt = session_task(session, progress->task, task)
+        struct attempt *attempt = task_named(session->slug, progress->task, task)
                                           ? attempt_find(session, task, progress->attempt, progress->fence)
                                           : NULL;
         if (!attempt)
@@ -344,7 +344,7 @@ static void take_renewal(struct session *session, const Devopsgenie__V1__LeaseRe
         for (size_t i = 0; i < renewal->n_tasks; i++) {
                 const Devopsgenie__V1__LeasedTask *leased = renewal->tasks[i];
                 char task[UUID_SIZE];
-                struct attempt *attempt = session_task(session, leased->task, task)
+                struct attempt *attempt = task_named(session->slug, leased->task, task)
                                                   ? attempt_find(session, task, leased->attempt, leased->fence)
                                                   : NULL;
                 if (!attempt)

@@ -10,16 +10,16 @@
 
 enum { LOG_CHUNK_MAX = 65536, OUTPUT_MAX = 2000, MESSAGE_MAX = 2000, SMALL = 4000 };
 
-bool session_task(const struct session *session, const char *name, char ret_task[UUID_SIZE]) {
+bool task_named(const char *slug, const char *name, char ret_task[UUID_SIZE]) {
         static const char before[] = "organizations/", between[] = "/tasks/";
-        size_t slug = strlen(session->slug);
+        size_t slug_size = strlen(slug);
         unsigned char uuid[UUID_BYTES];
         if (strncmp(name, before, sizeof before - 1))
                 return false;
         name += sizeof before - 1;
-        if (strncmp(name, session->slug, slug) || strncmp(name + slug, between, sizeof between - 1))
+        if (strncmp(name, slug, slug_size) || strncmp(name + slug_size, between, sizeof between - 1))
                 return false;
-        name += slug + sizeof between - 1;
+        name += slug_size + sizeof between - 1;
         if (!uuid_from_text(name, strlen(name), uuid))
                 return false;
         uuid_to_text(uuid, ret_task);
@@ -77,7 +77,7 @@ static void note_all(struct channel *channel, const struct load *load, unsigned 
 void take_ack(struct session *session, const Devopsgenie__V1__TaskAck *ack) {
         char task[UUID_SIZE];
         struct batch *batch = &session->channel->starts;
-        struct attempt *attempt = session_task(session, ack->task, task)
+        struct attempt *attempt = task_named(session->slug, ack->task, task)
                                           ? attempt_find(session, task, ack->attempt, ack->fence)
                                           : NULL;
         if (!attempt || attempt->state == ATTEMPT_ENDED) {
@@ -131,7 +131,7 @@ void starts_done(struct channel *channel, const struct load *load, const PGresul
 void take_rejection(struct session *session, const Devopsgenie__V1__TaskReject *rejection) {
         char task[UUID_SIZE];
         struct batch *batch = &session->channel->rejections;
-        struct attempt *attempt = session_task(session, rejection->task, task)
+        struct attempt *attempt = task_named(session->slug, rejection->task, task)
                                           ? attempt_find(session, task, rejection->attempt, rejection->fence)
                                           : NULL;
         if (!attempt || attempt->state != ATTEMPT_OFFERED)
@@ -202,7 +202,7 @@ static size_t size_of_outputs(const Devopsgenie__V1__Result *result) {
 void take_result(struct session *session, const Devopsgenie__V1__Result *result) {
         struct batch *batch = &session->channel->endings;
         char task[UUID_SIZE];
-        if (!session_task(session, result->task, task)) {
+        if (!task_named(session->slug, result->task, task)) {
                 post_result_ack(session, result->task, result->attempt, result->result_id,
                         DEVOPSGENIE__V1__RESULT_ACK__STATUS__FENCED);
                 return;
@@ -254,7 +254,7 @@ void endings_done(struct channel *channel, const struct load *load, const PGresu
 void take_effect(struct session *session, const Devopsgenie__V1__SideEffect *effect) {
         struct batch *batch = &session->channel->effects;
         char task[UUID_SIZE];
-        if (!session_task(session, effect->task, task)) {
+        if (!task_named(session->slug, effect->task, task)) {
                 session_post_lost(session, effect->task, effect->attempt, effect->fence, "FENCED");
                 return;
         }
@@ -297,7 +297,7 @@ void effects_done(struct channel *channel, const struct load *load, const PGresu
 
 void take_cancel_answer(struct session *session, const Devopsgenie__V1__CancelAck *answer) {
         char task[UUID_SIZE];
-        if (!session_task(session, answer->task, task)) {
+        if (!task_named(session->slug, answer->task, task)) {
                 session_post_lost(session, answer->task, answer->attempt, answer->fence, "FENCED");
                 return;
         }
@@ -385,7 +385,7 @@ static void add_piece(struct session *session, struct attempt *attempt, const De
 void take_log(struct session *session, const Devopsgenie__V1__LogChunk *chunk) {
         char task[UUID_SIZE];
         int part = part_of((int)chunk->stream);
-        struct attempt *attempt = session_task(session, chunk->task, task)
+        struct attempt *attempt = task_named(session->slug, chunk->task, task)
                                           ? attempt_find(session, task, chunk->attempt, chunk->fence)
                                           : NULL;
         if (!attempt || attempt->state < ATTEMPT_RUNNING) {

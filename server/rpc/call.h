@@ -105,6 +105,24 @@ enum internal_statement {
         INTERNAL_IMPORT_BATCH,
         INTERNAL_COMPLETE_IMPORT,
         INTERNAL_RELEASE_IMPORT,
+        INTERNAL_OPEN_SESSION,
+        INTERNAL_CLOSE_SESSIONS,
+        INTERNAL_CHECK_SESSIONS,
+        INTERNAL_CLAIM_TASKS,
+        INTERNAL_START_TASKS,
+        INTERNAL_REJECT_TASKS,
+        INTERNAL_END_TASKS,
+        INTERNAL_NOTE_EFFECTS,
+        INTERNAL_APPEND_LOGS,
+        INTERNAL_ANSWER_CANCELS,
+        INTERNAL_FIND_CANCELS,
+        INTERNAL_CHANNEL_TICK,
+        INTERNAL_LEAVE_REPLICA,
+        INTERNAL_OFFER_KEY,
+        INTERNAL_NOTIFY,
+        INTERNAL_READ_TASK_LOG,
+        INTERNAL_WATCH_TASKS,
+        INTERNAL_WATCH_AGENTS,
         INTERNAL_COUNT
 };
 const struct binding *server_binding(const struct server *server, enum internal_statement statement);
@@ -122,6 +140,8 @@ bool call_query(struct call *call, enum internal_statement statement, const Prot
 struct arena *stream_arena(struct call *call);
 // Asks for the next message; the one before ends with this (its memory is used again).
 void stream_read(struct call *call);
+// Frees what statements of the call have needed so far.
+void stream_forget(struct call *call);
 // Queues a message (packed before this returns). False, with the call refused, where 64 wait already.
 bool stream_send(struct call *call, const ProtobufCMessage *message);
 // From any thread, while the call is known to live: queues a message behind what waits. False where 1,024 wait already,

@@ -102,12 +102,16 @@ static void read_message(struct core_call *call) {
 
 struct arena *stream_arena(struct call *call) { return &core_of(call)->message_arena; }
 
+void stream_forget(struct call *c) {
+        struct arena *arena = stream_arena(c);
+        size_t cap = arena->cap;
+        arena_drop(arena, c->secret);
+        arena_init(arena, cap);
+}
+
 void stream_read(struct call *c) {
-        struct core_call *call = core_of(c);
-        size_t cap = call->message_arena.cap;
-        arena_drop(&call->message_arena, c->secret);
-        arena_init(&call->message_arena, cap);
-        read_message(call);
+        stream_forget(c);
+        read_message(core_of(c));
 }
 
 // --- Writing ---

@@ -4,8 +4,8 @@ WITH bound AS (
 ), event AS (
   SELECT e.* FROM bound, agent_events e
    WHERE e.organization_id = :organization_id
-     AND (e.position, e.sequence) > (:position::text::xid8, :sequence::int8) AND e.position < bound.position
-   ORDER BY e.position, e.sequence LIMIT 200
+     AND (e.position, e.sequence) > (:position::text::xid8, :sequence::text::int8) AND e.position < bound.position
+   ORDER BY e.position, e.sequence LIMIT 60
 )
 SELECT bound.position::text AS bound,
        EXISTS (SELECT FROM agent_events e WHERE e.organization_id = :organization_id AND e.position >= bound.position)

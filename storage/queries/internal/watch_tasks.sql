@@ -4,9 +4,9 @@ WITH bound AS (
 ), event AS (
   SELECT e.* FROM bound, task_events e
    WHERE e.organization_id = :organization_id
-     AND (e.position, e.sequence) > (:position::text::xid8, :sequence::int8) AND e.position < bound.position
-     AND (:task_id::uuid IS NULL OR e.task_id = :task_id::uuid)
-   ORDER BY e.position, e.sequence LIMIT 200
+     AND (e.position, e.sequence) > (:position::text::xid8, :sequence::text::int8) AND e.position < bound.position
+     AND (:watched_task::text = '' OR e.task_id::text = :watched_task)
+   ORDER BY e.position, e.sequence LIMIT 60
 )
 SELECT bound.position::text AS bound,
        EXISTS (SELECT FROM task_events e WHERE e.organization_id = :organization_id AND e.position >= bound.position)
