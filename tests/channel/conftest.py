@@ -1,0 +1,14 @@
+"""Fixtures of tests/e2e, and what the channel's tests add: agents, streams driven message by message, workers."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "e2e"))
+
+spec = importlib.util.spec_from_file_location("e2e_conftest", HERE.parent / "e2e/conftest.py")
+e2e = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(e2e)
+v1, server, make_server, connect = e2e.v1, e2e.server, e2e.make_server, e2e.connect
+admin, make_organization, organization = e2e.admin, e2e.make_organization, e2e.organization
