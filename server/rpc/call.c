@@ -111,6 +111,8 @@ struct identity *server_identity(const struct server *server) { return server->c
 
 const struct vault *server_vault(const struct server *server) { return server->config.vault; }
 
+struct channel *server_channel(const struct server *server) { return server->config.channel; }
+
 // --- The steps, in their order; the table is at the end ---
 
 // Limits, and what every later answer needs: request id, deadline.

@@ -91,6 +91,7 @@ void call_note(struct call *call, const char *note);
 
 struct identity *server_identity(const struct server *server);
 const struct vault *server_vault(const struct server *server);
+struct channel *server_channel(const struct server *server);
 
 // A statement of storage/queries/internal. Always bound: the server does not start otherwise.
 enum internal_statement {

@@ -14,6 +14,7 @@
 
 struct server;
 struct identity;
+struct channel;
 struct binding;
 
 struct server_config {
@@ -26,6 +27,7 @@ struct server_config {
         struct storage *storage;
         struct identity *identity;
         const struct vault *vault;
+        struct channel *channel;
         struct binding *const *method_bindings;   // beside methods[]; NULL where a method has no SQL
         struct binding *const *internal_bindings; // beside enum internal_statement
 };

@@ -27,7 +27,13 @@ class Run:
     def start(self, *options):
         """Waits until it stands, and returns what it printed."""
         self.process = subprocess.Popen(
-            self.command(*options), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self.command(*options),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A shell starts what it puts in the background with SIGINT ignored, and bash cannot trap what was ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         said = ""
         for line in self.process.stdout:
@@ -38,8 +44,8 @@ class Run:
 
     def stop(self, number=signal.SIGINT):
         self.process.send_signal(number)
-        rest = self.process.stdout.read()
-        return self.process.wait(60), rest
+        rest = self.process.communicate(timeout=60)[0]
+        return self.process.returncode, rest
 
     def refusal(self, *options):
         """Starts it where it must fail, and returns its one line."""

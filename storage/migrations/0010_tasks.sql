@@ -1,0 +1,221 @@
+-- Tasks: what agents are asked to do, and what came of it.
+
+-- A task waits and runs in tasks_live, a small table; some time after its end the sweep files it under its month.
+CREATE TABLE tasks (
+  organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
+  task_id uuid NOT NULL,
+  filed_time timestamptz NOT NULL DEFAULT 'infinity',  -- the end_time, once it is filed
+  kind smallint NOT NULL,                              -- TaskKind
+  payload bytea NOT NULL,                              -- message TaskPayload
+  labels jsonb NOT NULL,
+  target_agent_id uuid,
+  priority smallint NOT NULL,
+  time_to_live interval NOT NULL,
+  max_attempts smallint NOT NULL,
+  idempotency_key text COLLATE "C" NOT NULL,
+  creator text NOT NULL,
+  state text NOT NULL DEFAULT 'PENDING' CHECK (state IN ('PENDING', 'OFFERED', 'RUNNING', 'CANCELLING', 'SUCCEEDED',
+                                                         'FAILED', 'CANCELLED', 'CANCEL_UNCONFIRMED', 'DEAD')),
+  state_reason text NOT NULL DEFAULT '',  -- of the last change of state: for its event
+  state_actor text NOT NULL,
+  attempt int NOT NULL DEFAULT 0,
+  fence bigint NOT NULL DEFAULT 0,
+  start_count smallint NOT NULL DEFAULT 0,
+  agent_id uuid,
+  failure_reason text NOT NULL DEFAULT '',
+  failure_message text NOT NULL DEFAULT '',
+  failure_permanent boolean NOT NULL DEFAULT false,
+  outputs jsonb NOT NULL DEFAULT '{}',
+  cancel_mode smallint,                   -- TaskCancellation.Mode; NULL: nobody has asked for it
+  cancel_grace interval,
+  cancel_reason text NOT NULL DEFAULT '',
+  cancel_caller text NOT NULL DEFAULT '',
+  cancel_time timestamptz,
+  cancel_answer smallint NOT NULL DEFAULT 0,
+  version int NOT NULL DEFAULT 1,
+  create_time timestamptz NOT NULL DEFAULT now(),
+  update_time timestamptz NOT NULL DEFAULT now(),
+  next_attempt_time timestamptz NOT NULL DEFAULT now(),
+  expire_time timestamptz NOT NULL,
+  start_time timestamptz,
+  end_time timestamptz,
+  PRIMARY KEY (organization_id, task_id, filed_time)
+) PARTITION BY RANGE (filed_time);
+CREATE TABLE tasks_live PARTITION OF tasks FOR VALUES FROM ('infinity') TO (MAXVALUE) WITH (fillfactor = 70);
+CREATE TABLE tasks_default PARTITION OF tasks DEFAULT;
+ALTER TABLE tasks_live ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE tasks_default ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+-- The queue, in the order in which it is served.
+CREATE INDEX tasks_pending ON tasks (organization_id, priority DESC, task_id) WHERE state = 'PENDING';
+GRANT SELECT, INSERT, UPDATE ON tasks TO genie_app;
+CALL protect_tenant_table('tasks');
+CALL allow_system('tasks', 'SELECT, INSERT, UPDATE, DELETE');
+
+-- Row trigger of tasks: the next version. Filing a task is no change of it.
+CREATE FUNCTION next_task_version() RETURNS trigger
+  LANGUAGE plpgsql
+AS $$
+BEGIN
+  IF NEW.filed_time = OLD.filed_time THEN
+    NEW.version := OLD.version + 1;
+    NEW.update_time := now();
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER version BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION next_task_version();
+
+-- What makes tasks the same, over all partitions.
+CREATE TABLE task_keys (
+  organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
+  idempotency_key text COLLATE "C" NOT NULL,
+  task_id uuid NOT NULL,
+  request_id uuid,
+  CONSTRAINT task_exists PRIMARY KEY (organization_id, idempotency_key)
+);
+CREATE UNIQUE INDEX task_keys_request_id ON task_keys (organization_id, request_id) WHERE request_id IS NOT NULL;
+GRANT SELECT, INSERT ON task_keys TO genie_app;
+CALL protect_tenant_table('task_keys');
+CALL allow_system('task_keys', 'SELECT, DELETE');
+
+-- Attempts that were started, and how far their logs are.
+CREATE TABLE task_attempts (
+  organization_id uuid NOT NULL,
+  task_id uuid NOT NULL,
+  attempt int NOT NULL,
+  fence bigint NOT NULL,
+  agent_id uuid NOT NULL,
+  stdout_offset bigint NOT NULL DEFAULT 0,
+  stderr_offset bigint NOT NULL DEFAULT 0,
+  stdout_end bigint,  -- where the log ends; NULL: more may come
+  stderr_end bigint,
+  start_time timestamptz NOT NULL DEFAULT now(),
+  end_time timestamptz,
+  outcome text NOT NULL DEFAULT '',  -- SUCCEEDED, FAILED, CANCELLED: its result; LEASE_LOST; empty: it runs
+  result_id uuid,
+  PRIMARY KEY (organization_id, task_id, attempt)
+) WITH (fillfactor = 70);
+GRANT SELECT ON task_attempts TO genie_app;
+CALL protect_tenant_table('task_attempts');
+CALL allow_system('task_attempts', 'SELECT, INSERT, UPDATE, DELETE');
+
+-- Who has a task now, and until when: of offers, and of attempts that run. No column that changes is indexed.
+CREATE TABLE task_leases (
+  organization_id uuid NOT NULL,
+  task_id uuid NOT NULL,
+  attempt int NOT NULL,
+  fence bigint NOT NULL,
+  agent_id uuid NOT NULL,
+  replica_id uuid NOT NULL,
+  started boolean NOT NULL DEFAULT false,
+  cancelling boolean NOT NULL DEFAULT false,
+  lease_time timestamptz NOT NULL,
+  progress_percent smallint NOT NULL DEFAULT 0,
+  progress_step text NOT NULL DEFAULT '',
+  PRIMARY KEY (organization_id, task_id)
+) WITH (fillfactor = 40);
+GRANT SELECT, UPDATE, DELETE ON task_leases TO genie_app;
+CALL protect_tenant_table('task_leases');
+CALL allow_system('task_leases', 'SELECT, INSERT, UPDATE, DELETE');
+
+-- What attempts have made outside: the journal that the next attempt is handed.
+CREATE TABLE task_effects (
+  organization_id uuid NOT NULL,
+  task_id uuid NOT NULL,
+  key text COLLATE "C" NOT NULL,
+  reference text NOT NULL,
+  attempt int NOT NULL,
+  create_time timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (organization_id, task_id, key)
+);
+GRANT SELECT ON task_effects TO genie_app;
+CALL protect_tenant_table('task_effects');
+CALL allow_system('task_effects', 'SELECT, INSERT, UPDATE, DELETE');
+
+-- Logs, as they came. Partitioned by day, so that old ones go at once.
+CREATE TABLE task_logs (
+  organization_id uuid NOT NULL,
+  task_id uuid NOT NULL,
+  attempt int NOT NULL,
+  stream smallint NOT NULL,  -- LogStream
+  log_offset bigint NOT NULL,
+  log_time timestamptz NOT NULL DEFAULT clock_timestamp(),
+  data bytea NOT NULL,
+  PRIMARY KEY (organization_id, task_id, attempt, stream, log_offset, log_time)
+) PARTITION BY RANGE (log_time);
+CREATE TABLE task_logs_default PARTITION OF task_logs DEFAULT;
+ALTER TABLE task_logs_default ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+GRANT SELECT ON task_logs TO genie_app;
+CALL protect_tenant_table('task_logs');
+CALL allow_system('task_logs', 'SELECT, INSERT, DELETE');
+
+-- Every change of a task's state. Append-only: genie_app may read, the trigger below writes.
+CREATE TABLE task_events (
+  organization_id uuid NOT NULL,
+  position xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  sequence bigint NOT NULL DEFAULT nextval('event_sequence'),
+  event_time timestamptz NOT NULL DEFAULT clock_timestamp(),
+  task_id uuid NOT NULL,
+  from_state text,  -- NULL: the task is new
+  to_state text NOT NULL,
+  attempt int NOT NULL,
+  reason text NOT NULL,
+  actor text NOT NULL,
+  PRIMARY KEY (organization_id, position, sequence, event_time)
+) PARTITION BY RANGE (event_time);
+CREATE TABLE task_events_default PARTITION OF task_events DEFAULT;
+ALTER TABLE task_events_default ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+GRANT SELECT ON task_events TO genie_app;
+CALL protect_tenant_table('task_events');
+CALL allow_system('task_events', 'SELECT, INSERT, DELETE');
+
+CREATE FUNCTION write_task_event() RETURNS trigger
+  LANGUAGE plpgsql
+AS $$
+BEGIN
+  INSERT INTO task_events (organization_id, task_id, from_state, to_state, attempt, reason, actor)
+    VALUES (NEW.organization_id, NEW.task_id, CASE WHEN TG_OP = 'UPDATE' THEN OLD.state END, NEW.state, NEW.attempt,
+            NEW.state_reason, NEW.state_actor);
+  RETURN NULL;
+END
+$$;
+CALL make_system_function('write_task_event()');
+CREATE TRIGGER event_of_new AFTER INSERT ON tasks_live FOR EACH ROW EXECUTE FUNCTION write_task_event();
+CREATE TRIGGER event AFTER UPDATE ON tasks_live FOR EACH ROW WHEN (OLD.state <> NEW.state)
+  EXECUTE FUNCTION write_task_event();
+
+-- What people and services change; what agents change stands in task_events.
+CREATE TRIGGER audit_insert AFTER INSERT ON tasks REFERENCING NEW TABLE AS after
+  FOR EACH STATEMENT EXECUTE FUNCTION audit('tasks', 'task_id', '{payload,filed_time,state_reason,state_actor}');
+CREATE TRIGGER audit_update AFTER UPDATE ON tasks REFERENCING OLD TABLE AS before NEW TABLE AS after
+  FOR EACH STATEMENT WHEN (current_setting('genie.method', true) LIKE '%.TaskService.%')
+  EXECUTE FUNCTION audit('tasks', 'task_id', '{payload,filed_time,state_reason,state_actor}');
+
+-- The columns of message Task but its payload.
+CREATE FUNCTION task_message(t tasks, organization_slug text) RETURNS TABLE (
+    name text, uid uuid, kind smallint, labels jsonb, target_agent text, priority smallint, time_to_live interval,
+    max_attempts smallint, idempotency_key text, state text, attempt int, start_count smallint, agent text,
+    progress_percent smallint, progress_step text, "failure.reason" text, "failure.message" text,
+    "failure.permanent" boolean, outputs jsonb, "cancellation.mode" smallint, "cancellation.grace" interval,
+    "cancellation.reason" text, "cancellation.caller" text, "cancellation.cancel_time" timestamptz,
+    "cancellation.answer" smallint, creator text, create_time timestamptz, update_time timestamptz,
+    next_attempt_time timestamptz, expire_time timestamptz, start_time timestamptz, end_time timestamptz, etag text)
+  LANGUAGE sql STABLE
+AS $$
+  SELECT 'organizations/' || organization_slug || '/tasks/' || (t).task_id, (t).task_id, (t).kind, (t).labels,
+         'organizations/' || organization_slug || '/agents/' || (t).target_agent_id, (t).priority, (t).time_to_live,
+         (t).max_attempts, (t).idempotency_key, (t).state, (t).attempt, (t).start_count,
+         'organizations/' || organization_slug || '/agents/' || (t).agent_id,
+         l.progress_percent, l.progress_step,
+         nullif((t).failure_reason, ''), CASE WHEN (t).failure_reason <> '' THEN (t).failure_message END,
+         CASE WHEN (t).failure_reason <> '' THEN (t).failure_permanent END, (t).outputs,
+         (t).cancel_mode, (t).cancel_grace, CASE WHEN (t).cancel_mode IS NOT NULL THEN (t).cancel_reason END,
+         CASE WHEN (t).cancel_mode IS NOT NULL THEN (t).cancel_caller END, (t).cancel_time,
+         CASE WHEN (t).cancel_mode IS NOT NULL THEN (t).cancel_answer END,
+         (t).creator, (t).create_time, (t).update_time,
+         CASE WHEN (t).state = 'PENDING' THEN (t).next_attempt_time END,
+         CASE WHEN (t).state = 'PENDING' THEN (t).expire_time END, (t).start_time, (t).end_time, (t).version::text
+    FROM (SELECT WHERE (t).task_id IS NOT NULL) known
+    LEFT JOIN task_leases l
+      ON l.organization_id = (t).organization_id AND l.task_id = (t).task_id AND l.started
+$$;

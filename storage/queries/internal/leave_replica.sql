@@ -1,0 +1,2 @@
+-- Ends a replica.
+SELECT leave_replica(:replica_id::uuid);
