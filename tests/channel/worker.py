@@ -10,6 +10,7 @@ A test that wants it to misbehave overrides on_MESSAGE or what it says, in a sub
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import sys
@@ -66,6 +67,7 @@ class Session:
         """Numbers are given here, not when it is written: Credits go with what was seen when they were counted."""
         self.seq += 1
         message = pb.WorkerMessage(seq=self.seq, ack_seq=self.seen, **part)
+        self.last_message = message
         self.out.put_nowait(message)
         self.said_time = time.monotonic()
         self.worker.record("said", session=self.number, message=message)
@@ -109,6 +111,8 @@ class Session:
 
 
 class Worker:
+    session_kind = Session
+
     def __init__(self, endpoint, ca, key_file, *, slots=4, labels=(), version="python", record=lambda what, **_: None):
         self.endpoint, self.ca, self.key_file = endpoint, Path(ca).read_bytes(), Path(key_file)
         self.key = self.key_file.read_text().strip()
@@ -122,7 +126,7 @@ class Worker:
         ticking, failures, old = asyncio.create_task(self.tick()), 0, None
         while not self.leaving:
             self.sessions, self.wait = self.sessions + 1, None
-            session = Session(self, self.sessions)
+            session = self.session_kind(self, self.sessions)
             running = asyncio.create_task(session.run())
             done, _ = await asyncio.wait([session.stands], timeout=20)
             if old:  # a draining platform's stream ends when the new one stands
@@ -399,7 +403,7 @@ def main(kind=Worker):
         record = Recorder(options.history) if options.history else None
         worker = kind(
             options.endpoint, options.ca, options.key_file, slots=options.slots,
-            labels=[label.split("=", 1) for label in options.label],
+            labels=[label.split("=", 1) for label in options.label], version=f"pid-{os.getpid()}",
         )  # fmt: skip
         if record:
             worker.record = lambda what, **fields: record(what, who=worker.instance, **fields)
