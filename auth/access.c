@@ -27,6 +27,8 @@ static bool caller_may(const struct principal *principal, const struct access_ru
                 if (organization && !own)
                         return false;
                 return rule->any_caller || (own && role_suffices(principal, rule->least_role));
+        case PRINCIPAL_AGENT:
+                return (!organization || own) && (rule->any_caller || rule->agents);
         case PRINCIPAL_SERVICE:
                 return rule->any_caller || service_listed(principal, rule->service_roles);
         case PRINCIPAL_NONE:
@@ -43,7 +45,8 @@ enum access access_decide(const struct principal *principal, const struct access
         if (!caller_may(principal, rule, organization))
                 return ACCESS_DENIED;
         // After the decision, so that a stranger cannot learn from the answer that an organization was there.
-        if (organization && principal->organization_deleted && !rule->on_deleted)
+        bool in_organization = organization || (principal->kind == PRINCIPAL_AGENT && rule->agents);
+        if (in_organization && principal->organization_deleted && !rule->on_deleted)
                 return ACCESS_ORGANIZATION_DELETED;
         return ACCESS_GRANTED;
 }

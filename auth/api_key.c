@@ -7,9 +7,11 @@
 #include <string.h>
 #include <zlib.h>
 
-enum { NAME_AT = 4, NAME = 12, SECRET_AT = API_KEY_PREFIX + 1, SECRET = 43, CHECKSUM = 6 };
+enum { NAME_AT = API_KEY_SCHEME, NAME = 12, SECRET_AT = API_KEY_PREFIX + 1, SECRET = 43, CHECKSUM = 6 };
 enum { CHECKSUM_AT = SECRET_AT + SECRET };
 _Static_assert(NAME_AT + NAME == API_KEY_PREFIX && CHECKSUM_AT + CHECKSUM == API_KEY_TEXT, "the parts of a key");
+
+const char api_key_scheme[] = "dgk_", agent_key_scheme[] = "dga_";
 
 static const char base62[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -43,9 +45,10 @@ static void copy_prefix(const char *text, char ret_prefix[API_KEY_PREFIX + 1]) {
         ret_prefix[API_KEY_PREFIX] = 0;
 }
 
-bool api_key_make(
-        char ret_text[API_KEY_TEXT + 1], char ret_prefix[API_KEY_PREFIX + 1], unsigned char ret_hash[API_KEY_HASH]) {
-        char text[API_KEY_TEXT + 1] = "dgk_";
+bool api_key_make(const char scheme[API_KEY_SCHEME + 1], char ret_text[API_KEY_TEXT + 1],
+        char ret_prefix[API_KEY_PREFIX + 1], unsigned char ret_hash[API_KEY_HASH]) {
+        char text[API_KEY_TEXT + 1] = {0};
+        memcpy(text, scheme, API_KEY_SCHEME);
         text[API_KEY_PREFIX] = '_';
         bool made = random_digits(text + NAME_AT, NAME) && random_digits(text + SECRET_AT, SECRET);
         checksum(text, text + CHECKSUM_AT);
@@ -67,10 +70,14 @@ static bool all_digits(const char *text, size_t size) {
         return true;
 }
 
-bool api_key_parse(
-        const char *text, size_t size, char ret_prefix[API_KEY_PREFIX + 1], unsigned char ret_hash[API_KEY_HASH]) {
+bool api_key_has_scheme(const char scheme[API_KEY_SCHEME + 1], const char *text, size_t size) {
+        return size >= API_KEY_SCHEME && !memcmp(text, scheme, API_KEY_SCHEME);
+}
+
+bool api_key_parse(const char scheme[API_KEY_SCHEME + 1], const char *text, size_t size,
+        char ret_prefix[API_KEY_PREFIX + 1], unsigned char ret_hash[API_KEY_HASH]) {
         char sum[CHECKSUM];
-        if (size != API_KEY_TEXT || memcmp(text, "dgk_", NAME_AT) != 0 || text[API_KEY_PREFIX] != '_' ||
+        if (size != API_KEY_TEXT || !api_key_has_scheme(scheme, text, size) || text[API_KEY_PREFIX] != '_' ||
                 !all_digits(text + NAME_AT, NAME) || !all_digits(text + SECRET_AT, SECRET + CHECKSUM))
                 return false;
         checksum(text, sum);

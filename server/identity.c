@@ -40,6 +40,7 @@ struct look_up {
         unsigned char key[KEY];
         unsigned char hash[API_KEY_HASH];
         char prefix[API_KEY_PREFIX + 1];
+        const struct key_kind *kind; // of a key
         unsigned generation;
 };
 
@@ -145,19 +146,48 @@ static enum identity_status refuse_credentials(struct call *call) {
         return IDENTITY_REFUSED;
 }
 
-// --- API keys ---
+// --- Keys: of the API, and agents' ---
 
-static void fill_key_principal(struct principal *principal, const PGresult *result) {
+static void fill_api_key(struct principal *principal, const PGresult *result) {
         principal->kind = PRINCIPAL_API_KEY;
-        row_uuid(result, 0, "organization_id", principal->organization_id);
-        row_text(result, 0, "organization_slug", principal->organization_slug, sizeof principal->organization_slug);
-        principal->organization_deleted = row_bool(result, 0, "organization_deleted");
         principal->role = (enum role)row_int(result, 0, "role");
-        principal->expire_time = row_unix_time(result, 0, "expire_time");
         char id[UUID_TEXT + 1];
         row_uuid(result, 0, "api_key_id", id);
         snprintf(principal->caller, sizeof principal->caller, "organizations/%s/apiKeys/%s",
                 principal->organization_slug, id);
+}
+
+static void fill_agent(struct principal *principal, const PGresult *result) {
+        principal->kind = PRINCIPAL_AGENT;
+        row_uuid(result, 0, "agent_id", principal->agent_id);
+        row_uuid(result, 0, "agent_key_id", principal->agent_key_id);
+        snprintf(principal->caller, sizeof principal->caller, "organizations/%s/agents/%s",
+                principal->organization_slug, principal->agent_id);
+}
+
+// Where a scheme's keys are looked up, and whom they make of a caller.
+static const struct key_kind {
+        const char *scheme;
+        enum internal_statement statement;
+        void (*fill)(struct principal *principal, const PGresult *result);
+} key_kinds[] = {
+        {api_key_scheme, INTERNAL_FIND_API_KEY, fill_api_key},
+        {agent_key_scheme, INTERNAL_FIND_AGENT_KEY, fill_agent},
+};
+
+static const struct key_kind *find_key_kind(const char *text, size_t size) {
+        for (size_t i = 0; i < sizeof key_kinds / sizeof *key_kinds; i++)
+                if (api_key_has_scheme(key_kinds[i].scheme, text, size))
+                        return &key_kinds[i];
+        return NULL;
+}
+
+static void fill_key_principal(const struct key_kind *kind, struct principal *principal, const PGresult *result) {
+        row_uuid(result, 0, "organization_id", principal->organization_id);
+        row_text(result, 0, "organization_slug", principal->organization_slug, sizeof principal->organization_slug);
+        principal->organization_deleted = row_bool(result, 0, "organization_deleted");
+        principal->expire_time = row_unix_time(result, 0, "expire_time");
+        kind->fill(principal, result);
 }
 
 static bool holds(const struct principal *principal) {
@@ -171,8 +201,8 @@ static void key_found(struct call *call, PGresult *result) {
         unsigned char stored[API_KEY_HASH];
         if (PQntuples(result) == 1 && row_bytes(result, 0, "secret_sha256", stored, sizeof stored) &&
                 !CRYPTO_memcmp(stored, look_up->hash, sizeof stored) && !row_bool(result, 0, "revoked")) {
-                fill_key_principal(&principal, result);
-                row_uuid(result, 0, "api_key_id", id);
+                fill_key_principal(look_up->kind, &principal, result);
+                row_uuid(result, 0, "api_key_id", id); // an agent's key has none: its use is not noted
         }
         remember(server_identity(call->server), look_up, &principal, *id ? id : NULL);
         call->principal = principal;
@@ -181,21 +211,22 @@ static void key_found(struct call *call, PGresult *result) {
 }
 
 static enum identity_status authenticate_key(
-        struct identity *identity, struct call *call, const char *text, size_t size) {
+        struct identity *identity, struct call *call, const struct key_kind *kind, const char *text, size_t size) {
         struct look_up *look_up = arena_alloc(&call->arena, sizeof *look_up);
         if (!look_up)
                 return call_fail(call, "arena"), IDENTITY_REFUSED;
         if (!call->key_known) {
-                if (!api_key_parse(text, size, look_up->prefix, look_up->hash))
+                if (!api_key_parse(kind->scheme, text, size, look_up->prefix, look_up->hash))
                         return refuse_credentials(call);
                 memcpy(look_up->key, look_up->hash, KEY);
                 call->key_known = recall(identity, look_up->key, &call->principal, &look_up->generation);
         }
         if (call->key_known)
                 return holds(&call->principal) ? IDENTITY_KNOWN : refuse_credentials(call);
+        look_up->kind = kind;
         call->state = look_up;
         call->given[0] = (struct storage_value){look_up->prefix, API_KEY_PREFIX};
-        return call_query(call, INTERNAL_FIND_API_KEY, NULL, key_found) ? IDENTITY_WAIT : IDENTITY_REFUSED;
+        return call_query(call, kind->statement, NULL, key_found) ? IDENTITY_WAIT : IDENTITY_REFUSED;
 }
 
 enum identity_status identity_authenticate(struct identity *identity, struct call *call, const char *authorization,
@@ -211,8 +242,9 @@ enum identity_status identity_authenticate(struct identity *identity, struct cal
         }
         if (!text)
                 return IDENTITY_KNOWN;
-        if (size >= 4 && !memcmp(text, "dgk_", 4))
-                return authenticate_key(identity, call, text, size);
+        const struct key_kind *kind = find_key_kind(text, size);
+        if (kind)
+                return authenticate_key(identity, call, kind, text, size);
         if (api_key && !authorization)
                 return refuse_credentials(call);
         if (!identity->tokens || size > TOKEN_MAX)
@@ -262,7 +294,7 @@ static bool hash_place(const struct call *call, unsigned char ret_key[KEY]) {
 
 enum identity_status identity_locate(struct identity *identity, struct call *call) {
         struct principal place;
-        if (call->principal.kind == PRINCIPAL_API_KEY || call->place_known)
+        if (call->principal.kind == PRINCIPAL_API_KEY || call->principal.kind == PRINCIPAL_AGENT || call->place_known)
                 return IDENTITY_KNOWN;
         struct look_up *look_up = arena_alloc(&call->arena, sizeof *look_up);
         if (!look_up || !hash_place(call, look_up->key))

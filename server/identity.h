@@ -1,4 +1,4 @@
-// From credentials to a principal: verifies tokens, looks API keys and memberships up, and remembers both for at most a
+// From credentials to a principal: verifies tokens, looks keys and memberships up, and remembers both for at most a
 // second, so that a revocation holds on every replica within that, whatever else fails.
 #pragma once
 

@@ -17,6 +17,8 @@ static const struct {
 } internals[INTERNAL_COUNT] = {
         [INTERNAL_FIND_API_KEY] = {"internal/find_api_key.sql", LANE_READ,
                 .given = (const char *const[]){"key_prefix", NULL}},
+        [INTERNAL_FIND_AGENT_KEY] = {"internal/find_agent_key.sql", LANE_READ,
+                .given = (const char *const[]){"key_prefix", NULL}},
         [INTERNAL_FIND_MEMBER] = {"internal/find_member.sql", LANE_WRITE,
                 .given = (const char *const[]){"subject", "email", NULL}},
         [INTERNAL_FIND_ORGANIZATION] = {"internal/find_organization.sql", LANE_READ},

@@ -6,7 +6,7 @@
 //   1. the variables of the resource name: `finding_id` (uuid) from `organizations/*/findings/*`; `organization_id` is
 //      the tenant's uuid, `organization_slug` its slug
 //   2. the runtime: `caller_id` (text: who calls), `caller_subject`, `caller_email`, `caller_kind` (text: user,
-//   api_key, or a service role such as scanner),
+//   api_key, agent, or a service role such as scanner),
 //      `new_id` (uuid, version 7, made for this call), `page_limit` (int8: one more than the page),
 //      `after_*` (a List's cursor, see below)
 //   3. what the method's `before` hook gives (by the method's options)
@@ -30,7 +30,8 @@
 //   int64, uint64 ↔ int2, int4, int8 (range checked); float, double ↔ float4, float8; enum ↔ text (the value's name,
 //   NULL and '' ↔ 0) or int2, int4 (its number); Timestamp ↔ timestamptz (microseconds; infinity is an error);
 //   Duration ↔ interval (microseconds, no months); FieldMask → text[]; repeated scalars, strings and enums ↔ arrays;
-//   map<string,string> ↔ jsonb object of strings (json ← hstore is not needed); wrapper-less `optional`: NULL ↔ absent.
+//   map<string,string> ↔ jsonb object of strings (json ← hstore is not needed); wrapper-less `optional`: NULL ↔ absent;
+//   a message ↔ bytea, its wire form (malformed: BINDING_BROKEN), in the place of columns or parameters of its own.
 // NULL into a plain proto3 scalar leaves its default; an unset message field or oneof member is SQL NULL, and so is an
 // empty string where the parameter is uuid or jsonb; a nested message exists in the response when any of its columns is
 // not NULL. The enum value 0 becomes '', as an empty string does.

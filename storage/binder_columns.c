@@ -21,6 +21,15 @@ static bool is_unset(const struct binding *binding, const char *name) {
         return sql_text_find(binding->text.unset, binding->text.unset_count, name, (unsigned)strlen(name)) >= 0;
 }
 
+static bool has_columns_in(const struct plan *plan, const char *message) {
+        size_t size = strlen(message);
+        for (int i = 0; i < plan->result_count; i++)
+                if (!strncmp(PQfname(plan->description, i), message, size) &&
+                        PQfname(plan->description, i)[size] == '.')
+                        return true;
+        return false;
+}
+
 // --- Where each column goes ---
 
 // The index of a message in the row's message; -1: there are too many.
@@ -67,13 +76,15 @@ static void plan_field(const struct binding *binding, struct plan *plan, int ind
         if (!field)
                 return;
         bool wants_array = field->label == PROTOBUF_C_LABEL_REPEATED && !field_is_map(field);
-        if (field_has_fields(field)) {
-                problem(problems, "column \"%s\": %s message fields are filled by columns of their own, or not at all",
-                        name, wants_array ? "repeated" : "a message's");
-                return;
-        }
         Oid oid = plan->result_types[index];
         const struct pg_type *type = pg_type_find(oid, &column->is_array);
+        bool is_wire = type && type->kind == PG_BYTEA && !wants_array && !has_columns_in(plan, name);
+        if (field_has_fields(field) && !is_wire) {
+                problem(problems,
+                        "column \"%s\": %s message fields are filled by columns of their own, %sor not at all", name,
+                        wants_array ? "repeated" : "a message's", wants_array ? "" : "or as a bytea, ");
+                return;
+        }
         if (!type || column->is_array != wants_array || !convert_find_read(field, type, &column->conversion)) {
                 problem_type(problems, "column", name, oid, "to", field);
                 return;
@@ -126,15 +137,6 @@ static void plan_column(const struct binding *binding, struct plan *plan, int in
 }
 
 // --- That nothing is forgotten ---
-
-static bool has_columns_in(const struct plan *plan, const char *message) {
-        size_t size = strlen(message);
-        for (int i = 0; i < plan->result_count; i++)
-                if (!strncmp(PQfname(plan->description, i), message, size) &&
-                        PQfname(plan->description, i)[size] == '.')
-                        return true;
-        return false;
-}
 
 // Reports the fields of a message, and of those in it that have columns, that nothing fills.
 static void check_filled(const struct binding *binding, const struct plan *plan,

@@ -49,6 +49,7 @@ enum value_class {
         CLASS_TIMESTAMP,
         CLASS_DURATION,
         CLASS_MAP,
+        CLASS_MESSAGE,
 };
 
 static const struct {
@@ -116,6 +117,8 @@ static enum value_class class_of(const ProtobufCFieldDescriptor *field) {
                 return CLASS_TIMESTAMP;
         if (field_is_duration(field))
                 return CLASS_DURATION;
+        if (field->type == PROTOBUF_C_TYPE_MESSAGE && field->label != PROTOBUF_C_LABEL_REPEATED)
+                return CLASS_MESSAGE;
         return classes[field->type].class;
 }
 
@@ -146,6 +149,7 @@ static const struct {
         {CLASS_TIMESTAMP, ONE(PG_TIMESTAMPTZ), read_timestamp, write_timestamp},
         {CLASS_DURATION, ONE(PG_INTERVAL), read_duration, write_duration},
         {CLASS_MAP, ONE(PG_JSONB), read_map, write_map},
+        {CLASS_MESSAGE, ONE(PG_BYTEA), read_message, write_message},
         {CLASS_STRINGS, ONE(PG_JSONB), NULL, write_strings},
 };
 

@@ -213,6 +213,20 @@ enum binding_status read_map(
         return BINDING_OK;
 }
 
+// --- Messages in their wire form ---
+
+// protobuf-c does not tell a malformed message from an arena that is full. Only a message that fits is ever stored, so
+// it is taken for malformed.
+enum binding_status read_message(
+        const struct conversion *conversion, void *member, char *data, size_t size, struct arena *arena) {
+        ProtobufCMessage *message = protobuf_c_message_unpack(
+                conversion->field->descriptor, arena_protobuf_allocator(arena), size, (const uint8_t *)data);
+        if (!message)
+                return BINDING_BROKEN;
+        MEMBER(ProtobufCMessage *) = message;
+        return BINDING_OK;
+}
+
 // --- Arrays ---
 
 // The header: dimensions, whether there are NULLs, the elements' type; for each dimension its size and lower bound.

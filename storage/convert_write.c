@@ -164,6 +164,13 @@ enum binding_status write_duration(const struct conversion *, const void *member
         return BINDING_OK;
 }
 
+enum binding_status write_message(const struct conversion *, const void *member, struct output *output) {
+        const ProtobufCMessage *message = MEMBER(ProtobufCMessage *);
+        output->size += output->data ? protobuf_c_message_pack(message, (uint8_t *)output->data + output->size)
+                                     : protobuf_c_message_get_packed_size(message);
+        return BINDING_OK;
+}
+
 // --- JSON ---
 
 static void put_json_character(struct output *output, char c) {

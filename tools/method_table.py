@@ -85,6 +85,10 @@ class Rules:
             self.write(message)
         return self.done[message.full_name]
 
+    def asked(self, message):
+        """Whether a field of the message says what it may hold: only then are a repeated field's elements checked."""
+        return any(self.api.option(field, 'devopsgenie.options.valid') for field in message.fields)
+
     def write(self, message):
         rows = []
         updatable = []
@@ -98,7 +102,8 @@ class Rules:
                 row += [f'.{n} = {getattr(valid, n)}' for n in ('min_length', 'max_length', 'max_element_length', 'min', 'max') if getattr(valid, n)]
                 row += [f'.{n} = true' for n in ('required', 'future') if getattr(valid, n)]
                 row += [f'.form = {FORMS[valid.form]}'] if valid.form else []
-            if field.message_type and not field.message_type.full_name.startswith('google.'):
+            if field.message_type and not field.message_type.full_name.startswith('google.') and (
+                    field.label != field.LABEL_REPEATED or self.asked(field.message_type)):
                 row.append(f'.message = &{self.of(field.message_type)}')
             if IMMUTABLE not in behavior and IDENTIFIER not in behavior and field.name != 'etag':
                 updatable.append(field.name)
@@ -176,7 +181,7 @@ def method_row(api, rules, method, proto, queries, externs):
     else:
         access = [f'.least_role = {ROLES[rule.least_role]}'] if rule.least_role else []
         access += ['.service_roles = ' + ' | '.join(f'1U << {r}' for r in rule.service_roles)] if rule.service_roles else []
-        access += [f'.{f} = true' for f in ('any_caller', 'no_caller', 'on_deleted') if getattr(rule, f)]
+        access += [f'.{f} = true' for f in ('any_caller', 'no_caller', 'agents', 'on_deleted') if getattr(rule, f)]
         if not set(a.split()[0] for a in access) - {'.on_deleted'}:
             problems.append(f'{method.full_name}: its access rule lets nobody in')
         row.append('.access = {' + ', '.join(access) + '}')

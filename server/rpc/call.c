@@ -215,7 +215,7 @@ static enum step_result step_authorize(struct core_call *call) {
                 return STEP_END;
         case ACCESS_ORGANIZATION_DELETED:
                 call_refuse(&call->call, CODE_FAILED_PRECONDITION, "ORGANIZATION_DELETED",
-                        "organizations/%s is deleted; an owner can undelete it", call->call.organization);
+                        "organizations/%s is deleted; an owner can undelete it", principal->organization_slug);
                 call->call.refusal.precondition = "STATE";
                 return STEP_END;
         case ACCESS_DENIED:

@@ -96,6 +96,7 @@ struct channel *server_channel(const struct server *server);
 // A statement of storage/queries/internal. Always bound: the server does not start otherwise.
 enum internal_statement {
         INTERNAL_FIND_API_KEY,
+        INTERNAL_FIND_AGENT_KEY,
         INTERNAL_FIND_MEMBER,
         INTERNAL_FIND_ORGANIZATION,
         INTERNAL_TOUCH_API_KEYS,

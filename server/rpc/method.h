@@ -18,7 +18,7 @@ struct field_rule {
         enum form { FORM_NONE, FORM_SLUG, FORM_EMAIL, FORM_UUID } form;
         uint32_t min_length, max_length, max_element_length; // in code points; elements for repeated fields
         int64_t min, max;                                    // both 0: no bound
-        const struct message_rules *message;                 // of a message field
+        const struct message_rules *message;                 // of a message field, or of a repeated one's elements
 };
 
 struct message_rules {

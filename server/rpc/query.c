@@ -125,7 +125,7 @@ bool call_check_outcome(struct core_call *call, enum storage_outcome outcome, co
 
 // What statements call the caller: a service by its role.
 static const char *caller_kind(const struct principal *principal) {
-        static const char *const kinds[] = {"", "user", "", "api_key"};
+        static const char *const kinds[] = {"", "user", "", "api_key", "agent"};
         static const char *const services[] = {"", "platform-admin", "scanner", "assistant"};
         return principal->kind == PRINCIPAL_SERVICE ? services[principal->service_role] : kinds[principal->kind];
 }
@@ -141,8 +141,8 @@ static bool makes_tenant(const struct core_call *call) {
         return call->call.method->kind == METHOD_CREATE && !call->call.method->name.field;
 }
 
-// The tenant is the organization that the request names; for an API key without one, its own; for a new organization,
-// itself.
+// The tenant is the organization that the request names; for an API key or an agent without one, its own; for a
+// new organization, itself.
 static const char *tenant(const struct core_call *call) {
         return makes_tenant(call) ? call->call.new_id : call->call.principal.organization_id;
 }

@@ -2,6 +2,7 @@
 
 #include "server/rpc/name.h"
 
+#include <google/protobuf/duration.pb-c.h>
 #include <google/protobuf/field_mask.pb-c.h>
 #include <google/protobuf/timestamp.pb-c.h>
 #include <string.h>
@@ -81,19 +82,47 @@ static void check_time(const struct check *check, const ProtobufCFieldDescriptor
                 wrong(check, field, "must be in the future");
 }
 
+// The bounds are in seconds; a rest of a second counts, and no length of time with a rule is negative.
+static void check_duration(const struct check *check, const ProtobufCFieldDescriptor *field,
+        const struct field_rule *rule, const Google__Protobuf__Duration *duration) {
+        bool less = duration->seconds < rule->min || duration->nanos < 0;
+        bool more = rule->max && (duration->seconds > rule->max || (duration->seconds == rule->max && duration->nanos));
+        if (less || more)
+                wrong(check, field,
+                        rule->max ? arena_printf(&check->call->arena, "must be from %lld to %lld seconds",
+                                            (long long)rule->min, (long long)rule->max)
+                                  : "is too short");
+}
+
+static void check_bytes(const struct check *check, const ProtobufCFieldDescriptor *field, const struct field_rule *rule,
+        const ProtobufCBinaryData *bytes) {
+        if (rule->max_length && bytes->len > rule->max_length)
+                wrong(check, field,
+                        arena_printf(&check->call->arena, "has %zu bytes; at most %u are allowed", bytes->len,
+                                rule->max_length));
+}
+
 static void check_message(
         const struct check *check, const struct message_rules *rules, const ProtobufCMessage *message);
+
+// A message whose path is the checked message's and `path`.
+static void check_below(const struct check *check, const char *path, const struct message_rules *rules,
+        const ProtobufCMessage *message) {
+        struct check inner = *check;
+        inner.path = path;
+        if (path && strlen(path) < PATH_MAX_SIZE)
+                check_message(&inner, rules, message);
+}
 
 static void check_nested(const struct check *check, const ProtobufCFieldDescriptor *field,
         const struct field_rule *rule, const ProtobufCMessage *message) {
         if (field->descriptor == &google__protobuf__timestamp__descriptor)
                 check_time(check, field, rule, (const void *)message);
-        else if (rule->message) {
-                struct check inner = *check;
-                inner.path = arena_printf(&check->call->arena, "%s%s.", check->path, field->name);
-                if (inner.path && strlen(inner.path) < PATH_MAX_SIZE)
-                        check_message(&inner, rule->message, message);
-        }
+        else if (field->descriptor == &google__protobuf__duration__descriptor)
+                check_duration(check, field, rule, (const void *)message);
+        else if (rule->message)
+                check_below(check, arena_printf(&check->call->arena, "%s%s.", check->path, field->name), rule->message,
+                        message);
 }
 
 static void check_repeated(const struct check *check, const ProtobufCFieldDescriptor *field,
@@ -113,6 +142,9 @@ static void check_repeated(const struct check *check, const ProtobufCFieldDescri
                 }
         for (size_t i = 0; field->type == PROTOBUF_C_TYPE_ENUM && i < count; i++)
                 check_enum(check, field, ((const int *)value)[i]);
+        for (size_t i = 0; rule->message && i < count; i++)
+                check_below(check, arena_printf(&check->call->arena, "%s%s[%zu].", check->path, field->name, i),
+                        rule->message, ((ProtobufCMessage *const *)value)[i]);
 }
 
 // The field's value as a number, where it is one.
@@ -163,7 +195,7 @@ static void check_field(const struct check *check, const struct field_rule *rule
         const void *at = member(message, field->offset);
         if (!is_set(message, field)) {
                 bool needed = rule->required && (!check->mask || in_mask(check->mask, field->name));
-                if (needed && (field->label != PROTOBUF_C_LABEL_REPEATED))
+                if (needed)
                         wrong(check, field, "is required");
         } else if (field->label == PROTOBUF_C_LABEL_REPEATED)
                 check_repeated(check, field, rule, *(void *const *)at,
@@ -174,6 +206,8 @@ static void check_field(const struct check *check, const struct field_rule *rule
                 check_nested(check, field, rule, *(ProtobufCMessage *const *)at);
         else if (field->type == PROTOBUF_C_TYPE_ENUM)
                 check_enum(check, field, *(const int *)at);
+        else if (field->type == PROTOBUF_C_TYPE_BYTES)
+                check_bytes(check, field, rule, at);
         else
                 check_number(check, field, rule, number(field, at));
 }

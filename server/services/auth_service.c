@@ -19,10 +19,9 @@ void auth_service_who_am_i(struct call *call) {
         response->caller = call->principal.caller;
         response->email = call->principal.email;
         response->service_role = (Devopsgenie__Options__ServiceRole)principal->service_role;
-        if (principal->kind == PRINCIPAL_API_KEY) {
+        response->role = (Devopsgenie__Options__Role)principal->role;
+        if (principal->kind == PRINCIPAL_API_KEY || principal->kind == PRINCIPAL_AGENT)
                 response->organization = arena_printf(&call->arena, "organizations/%s", principal->organization_slug);
-                response->role = (Devopsgenie__Options__Role)principal->role;
-        }
         if (principal->expire_time) {
                 expires->seconds = principal->expire_time;
                 response->expire_time = expires;

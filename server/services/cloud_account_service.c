@@ -1,24 +1,14 @@
 // Credentials of cloud accounts: their form is checked here, and they are sealed before they go anywhere.
 #include "auth/vault.h"
 #include "server/rpc/call.h"
+#include "server/services/matches.h"
 #include "storage/uuid.h"
 
 #include <devopsgenie/v1/cloud_account_service.pb-c.h>
 #include <jansson.h>
-#include <regex.h>
 #include <string.h>
 
 typedef Devopsgenie__V1__SetCloudAccountCredentialsRequest Request;
-
-// Whether a text matches an extended regular expression as a whole.
-static bool matches(const char *text, const char *expression) {
-        regex_t regex;
-        if (regcomp(&regex, expression, REG_EXTENDED | REG_NOSUB))
-                return false;
-        bool matched = !regexec(&regex, text, 0, NULL, 0);
-        regfree(&regex);
-        return matched;
-}
 
 static bool check_aws(struct call *call, const Devopsgenie__V1__AwsCredentials *aws) {
         bool role = *aws->role_arn != 0, key = *aws->access_key_id || *aws->secret_access_key || *aws->session_token;

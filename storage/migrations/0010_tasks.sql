@@ -219,3 +219,79 @@ AS $$
     LEFT JOIN task_leases l
       ON l.organization_id = (t).organization_id AND l.task_id = (t).task_id AND l.started
 $$;
+
+-- CancelTask. Step by step, each with a new view of the database: what another call does to the task before its row is
+-- locked is seen in its lease too. No row: no such task.
+CREATE FUNCTION cancel_task(organization_id uuid, task_id uuid, etag text, mode text, grace interval, reason text,
+                            caller text, OUT refusal text, OUT state text, OUT task tasks)
+  RETURNS SETOF record
+  LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+DECLARE
+  wanted_mode smallint := CASE mode WHEN 'FORCED' THEN 2 ELSE 1 END;
+  wanted_grace interval := coalesce(grace, '30 seconds');
+  before tasks;
+BEGIN
+  SELECT t.* INTO before FROM tasks t WHERE t.organization_id = $1 AND t.task_id = $2 FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  state := before.state;
+  refusal := CASE WHEN $3 NOT IN ('', before.version::text) THEN 'ETAG_MISMATCH'
+                  WHEN before.state NOT IN ('PENDING', 'OFFERED', 'RUNNING', 'CANCELLING') THEN 'TASK_ENDED' END;
+  IF refusal IS NULL THEN
+    task := before;
+    IF before.state <> 'CANCELLING' THEN
+      UPDATE tasks t
+         SET state = CASE before.state WHEN 'RUNNING' THEN 'CANCELLING' ELSE 'CANCELLED' END,
+             state_reason = 'CANCELLED_BY_CALLER', state_actor = $7, cancel_mode = wanted_mode,
+             cancel_grace = wanted_grace, cancel_reason = $6, cancel_caller = $7, cancel_time = now(), cancel_answer = 0,
+             end_time = CASE WHEN before.state <> 'RUNNING' THEN now() END
+       WHERE t.organization_id = $1 AND t.task_id = $2 AND t.filed_time = 'infinity'
+      RETURNING t.* INTO task;
+    ELSIF wanted_mode > before.cancel_mode OR wanted_grace < before.cancel_grace THEN
+      UPDATE tasks t
+         SET cancel_mode = greatest(t.cancel_mode, wanted_mode), cancel_grace = least(t.cancel_grace, wanted_grace),
+             state_actor = $7
+       WHERE t.organization_id = $1 AND t.task_id = $2 AND t.filed_time = 'infinity'
+      RETURNING t.* INTO task;
+    END IF;
+    IF task.state = 'CANCELLED' THEN
+      DELETE FROM task_leases l WHERE l.organization_id = $1 AND l.task_id = $2;
+    ELSIF task.version <> before.version AND before.cancel_answer < 2 THEN
+      UPDATE task_leases l SET cancelling = true WHERE l.organization_id = $1 AND l.task_id = $2;
+    END IF;
+  END IF;
+  RETURN NEXT;
+END
+$$;
+
+-- The columns of message Agent but a key's secret. new_key_prefix: of the key that the same statement makes. A replica's
+-- lease is renewed every second for 15: its agents were heard so long before it ends, to a second.
+CREATE FUNCTION agent_message(a agents, organization_slug text, new_key_prefix text DEFAULT NULL) RETURNS TABLE (
+    name text, uid uuid, display_name text, state text, state_time timestamptz, last_seen_time timestamptz,
+    version text, labels jsonb, kinds smallint[], running_tasks text[], key_prefix text, key_offered boolean,
+    creator text, create_time timestamptz, update_time timestamptz, etag text)
+  LANGUAGE sql STABLE
+AS $$
+  SELECT 'organizations/' || organization_slug || '/agents/' || (a).agent_id, (a).agent_id, (a).display_name,
+         CASE WHEN now.connected THEN 'CONNECTED' ELSE 'DISCONNECTED' END,
+         CASE WHEN now.connected THEN s.connect_time ELSE now.gone_time END,
+         CASE WHEN now.connected THEN greatest(s.connect_time, r.lease_time - interval '15 seconds')
+              ELSE now.gone_time END,
+         s.version, s.labels, s.kinds,
+         (SELECT array_agg('organizations/' || organization_slug || '/tasks/' || l.task_id ORDER BY l.task_id)
+            FROM (SELECT l.task_id FROM task_leases l
+                   WHERE l.organization_id = (a).organization_id AND l.agent_id = (a).agent_id
+                   ORDER BY l.task_id LIMIT 100) l),
+         coalesce(new_key_prefix, (SELECT k.key_prefix FROM agent_keys k
+                                    WHERE k.organization_id = (a).organization_id AND k.agent_id = (a).agent_id
+                                    ORDER BY k.agent_key_id DESC LIMIT 1)),
+         (a).key_offer_time IS NOT NULL, (a).creator, (a).create_time, (a).update_time, (a).version::text
+    FROM (SELECT WHERE (a).agent_id IS NOT NULL) known
+    LEFT JOIN agent_sessions s ON s.organization_id = (a).organization_id AND s.agent_id = (a).agent_id
+    LEFT JOIN replicas r ON r.replica_id = s.replica_id
+   CROSS JOIN LATERAL (SELECT coalesce(s.disconnect_time IS NULL AND r.lease_time > now(), false) AS connected,
+                              coalesce(s.disconnect_time, r.lease_time, s.connect_time) AS gone_time) now
+$$;

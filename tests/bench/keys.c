@@ -8,7 +8,7 @@ int main(int argc, char **argv) {
         for (long left = argc > 1 ? strtol(argv[1], NULL, 10) : 1; left > 0; left--) {
                 char text[API_KEY_TEXT + 1], prefix[API_KEY_PREFIX + 1];
                 unsigned char hash[API_KEY_HASH];
-                if (!api_key_make(text, prefix, hash))
+                if (!api_key_make(api_key_scheme, text, prefix, hash))
                         return 1;
                 printf("%s %s ", text, prefix);
                 for (int i = 0; i < API_KEY_HASH; i++)

@@ -5,6 +5,7 @@
 #include <devopsgenie/v1/cloud_account_service.pb-c.h>
 #include <devopsgenie/v1/finding_service.pb-c.h>
 #include <devopsgenie/v1/scan_service.pb-c.h>
+#include <devopsgenie/v1/task_service.pb-c.h>
 #include <google/protobuf/descriptor.pb-c.h>
 #include <google/protobuf/duration.pb-c.h>
 #include <google/rpc/error_details.pb-c.h>
@@ -151,7 +152,7 @@ static void arrays_come_back(void **) {
         rule.changes_access = true;
         const char *rest = ":least_role AS least_role, :before__gives::text[] AS \"before.gives\", "
                            ":changes_access::bool AS changes_access\n"
-                           "-- unset: any_caller, no_caller, lane, on_deleted, after, handler";
+                           "-- unset: any_caller, no_caller, lane, on_deleted, after, handler, agents";
         const char *types[] = {"text[]", "int2[]", "int4[]"};
         for (size_t i = 0; i < COUNT(types); i++)
                 assert_round_trip(
@@ -211,6 +212,75 @@ static void messages_in_messages_come_back(void **) {
         coverage.regions = regions;
         coverage.n_regions = COUNT(regions);
         assert_round_trip(sql, &request.base);
+}
+
+#define TASK_UNSET                                                                                                     \
+        "-- unset: name, uid, kind, labels, target_agent, priority, time_to_live, max_attempts, state, attempt, "      \
+        "start_count, agent, progress_percent, progress_step, failure, outputs, cancellation, creator, create_time, "  \
+        "update_time, next_attempt_time, expire_time, start_time, end_time, etag\n"
+
+static Devopsgenie__V1__Task *task_with_payload(void) {
+        static Devopsgenie__V1__Task task;
+        static Devopsgenie__V1__TaskPayload payload;
+        static Devopsgenie__V1__Command command;
+        static char *arguments[] = {text("--all"), text("\xc3\xa4"), text("")};
+        devopsgenie__v1__task__init(&task);
+        devopsgenie__v1__task_payload__init(&payload);
+        devopsgenie__v1__command__init(&command);
+        command.name = text("restart");
+        command.arguments = arguments;
+        command.n_arguments = COUNT(arguments);
+        payload.kind_case = DEVOPSGENIE__V1__TASK_PAYLOAD__KIND_COMMAND;
+        payload.command = &command;
+        task.payload = &payload;
+        task.idempotency_key = text("k");
+        return &task;
+}
+
+// A message in one bytea; without it NULL, and one without fields set is not NULL.
+static void message_comes_back_in_its_wire_form(void **) {
+        static const char sql[] = TASK_UNSET "SELECT :payload::bytea AS payload, :idempotency_key AS idempotency_key";
+        Devopsgenie__V1__Task *task = task_with_payload();
+        assert_round_trip(sql, &task->base);
+        Devopsgenie__V1__TaskPayload empty = DEVOPSGENIE__V1__TASK_PAYLOAD__INIT;
+        task->payload = &empty;
+        assert_round_trip(sql, &task->base);
+        task->payload = NULL;
+        assert_round_trip(sql, &task->base);
+}
+
+// What is stored is the message alone, as any reader of protobuf has it; of a resource that a request carries, too.
+static void message_is_stored_in_its_wire_form(void **) {
+        Devopsgenie__V1__CreateTaskRequest request = DEVOPSGENIE__V1__CREATE_TASK_REQUEST__INIT;
+        request.task = task_with_payload();
+        request.task->payload->command->n_arguments = 1;
+        struct binding *binding = make_binding(&(struct binding_source){
+                .sql = "SELECT encode(:payload::bytea, 'hex')", .request = request.base.descriptor, .body = "task"});
+        PGresult *result = run_binding(binding, &request.base, &(struct binding_values){0});
+        assert_string_equal(PQgetvalue(result, 0, 0), "12100a077265737461727412052d2d616c6c");
+        PQclear(result);
+        binding_free(binding);
+}
+
+// Cut anywhere it is no message, or a shorter one; never read past its end.
+static void malformed_message_is_broken(void **) {
+        static const char sql[] = TASK_UNSET "SELECT 'k' AS idempotency_key, '\\x12100a077265737461727412052d2d616c6c'"
+                                             "::bytea AS payload";
+        struct binding *binding = make_binding(
+                &(struct binding_source){.sql = sql, .response = &devopsgenie__v1__task__descriptor});
+        PGresult *good = run_binding(binding, NULL, &(struct binding_values){0});
+        int column = PQfnumber(good, "payload"), whole = PQgetlength(good, 0, column);
+        for (int size = 0; size <= whole; size++) {
+                PGresult *bad = PQcopyResult(good, PG_COPYRES_ATTRS | PG_COPYRES_TUPLES);
+                assert_true(PQsetvalue(bad, 0, column, PQgetvalue(good, 0, column), size));
+                Devopsgenie__V1__Task *task = (void *)new_message(&devopsgenie__v1__task__descriptor);
+                enum binding_status status = binding_response(binding, bad, 1, &arena, &task->base);
+                assert_int_equal(status, !size || size == whole ? BINDING_OK : BINDING_BROKEN);
+                assert_true(status != BINDING_OK || task->payload);
+                PQclear(bad);
+        }
+        PQclear(good);
+        binding_free(binding);
 }
 
 static void two_members_of_a_oneof_are_broken(void **) {
@@ -299,6 +369,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(arrays_come_back, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(oneof_comes_back, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(messages_in_messages_come_back, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(message_comes_back_in_its_wire_form, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(message_is_stored_in_its_wire_form, new_arena, drop_arena),
+                cmocka_unit_test_setup_teardown(malformed_message_is_broken, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(two_members_of_a_oneof_are_broken, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(wrong_lengths_are_broken, new_arena, drop_arena),
                 cmocka_unit_test_setup_teardown(wrong_values_are_broken_or_harmless, new_arena, drop_arena),

@@ -67,10 +67,26 @@ static const struct {
         {"-- unset: code, message\nSELECT 'a' AS \"details.type_url\"", NULL, &google__rpc__status__descriptor,
                 "f.sql: column \"details.type_url\": no such field in Status"},
         {"-- unset: code, message, details\nSELECT", NULL, &google__rpc__status__descriptor, NULL},
+        {"-- unset: code, message\nSELECT ARRAY['x'::bytea] AS details", NULL, &google__rpc__status__descriptor,
+                "f.sql: column \"details\": repeated message fields are filled by columns of their own, or not at all"},
+        {"-- unset: name, aws, gcp, kubernetes, github, etag\nSELECT 'x'::bytea AS azure", NULL,
+                &devopsgenie__v1__set_cloud_account_credentials_request__descriptor, NULL},
+        {"-- unset: name, aws, gcp, kubernetes, github, etag, azure.tenant_id, azure.client_secret\n"
+         "SELECT 'x'::bytea AS azure, 'x' AS \"azure.client_id\"",
+                NULL, &devopsgenie__v1__set_cloud_account_credentials_request__descriptor,
+                "f.sql: column \"azure\": a message's message fields are filled by columns of their own, or as a "
+                "bytea, "
+                "or not at all"},
+        {"SELECT :azure::bytea, :aws::text", &devopsgenie__v1__set_cloud_account_credentials_request__descriptor, NULL,
+                "f.sql: parameter \"aws\": type text does not convert from AwsCredentials"},
+        {"SELECT :details::bytea[]", &google__rpc__status__descriptor, NULL,
+                "f.sql: parameter \"details\": type bytea[] does not convert from repeated Any"},
         {"-- unset: name, gcp, kubernetes, github, etag, azure.tenant_id\n"
          "SELECT 'x' AS aws, 'x' AS \"azure.client_id\"",
                 NULL, &devopsgenie__v1__set_cloud_account_credentials_request__descriptor,
-                "f.sql: column \"aws\": a message's message fields are filled by columns of their own, or not at all\n"
+                "f.sql: column \"aws\": a message's message fields are filled by columns of their own, or as a bytea, "
+                "or "
+                "not at all\n"
                 "f.sql: field \"azure.client_secret\" of SetCloudAccountCredentialsRequest: no column fills it, and no "
                 "`-- unset:` lists it"},
         {"SELECT 'x' AS refusal, 'y' AS refusal_y", NULL, &google__protobuf__empty__descriptor, NULL},

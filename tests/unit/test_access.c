@@ -10,6 +10,8 @@ enum { PLATFORM = 1 << SERVICE_ROLE_PLATFORM_ADMIN, SCANNER = 1 << SERVICE_ROLE_
         { .kind = PRINCIPAL_USER, .organization_slug = "acme", .role = (r) }
 #define KEY(r)                                                                                                         \
         { .kind = PRINCIPAL_API_KEY, .organization_slug = "acme", .role = (r) }
+#define AGENT                                                                                                          \
+        { .kind = PRINCIPAL_AGENT, .organization_slug = "acme" }
 #define SERVICE(r)                                                                                                     \
         { .kind = PRINCIPAL_SERVICE, .service_role = (r) }
 #define GONE(k, r)                                                                                                     \
@@ -61,6 +63,21 @@ static const struct decision decisions[] = {
         {"key, any caller, no organization", KEY(ROLE_VIEWER), {.any_caller = true}, NULL, ACCESS_GRANTED},
         {"key, service's method", KEY(ROLE_OWNER), {.service_roles = PLATFORM}, NULL, ACCESS_DENIED},
         {"key, no organization", KEY(ROLE_OWNER), {.least_role = ROLE_VIEWER}, NULL, ACCESS_DENIED},
+        // Agents.
+        {"agent", AGENT, {.agents = true}, NULL, ACCESS_GRANTED},
+        {"agent at home", AGENT, {.agents = true}, "acme", ACCESS_GRANTED},
+        {"agent abroad", AGENT, {.agents = true}, "globex", ACCESS_DENIED},
+        {"agent abroad, any caller", AGENT, {.any_caller = true}, "globex", ACCESS_DENIED},
+        {"agent, any caller", AGENT, {.any_caller = true}, NULL, ACCESS_GRANTED},
+        {"agent, empty rule", AGENT, {0}, NULL, ACCESS_DENIED},
+        {"agent, member's method", AGENT, {.least_role = ROLE_VIEWER}, "acme", ACCESS_DENIED},
+        {"agent with an owner's role", {.kind = PRINCIPAL_AGENT, .role = ROLE_OWNER, .organization_slug = "acme"},
+                {.least_role = ROLE_VIEWER}, "acme", ACCESS_DENIED},
+        {"agent, service's method", AGENT, {.service_roles = ~0U}, NULL, ACCESS_DENIED},
+        {"agents' method, owner", USER(ROLE_OWNER), {.agents = true}, "acme", ACCESS_DENIED},
+        {"agents' method, owner's key", KEY(ROLE_OWNER), {.agents = true}, NULL, ACCESS_DENIED},
+        {"agents' method, service", SERVICE(SERVICE_ROLE_PLATFORM_ADMIN), {.agents = true}, NULL, ACCESS_DENIED},
+        {"agents' method, nobody", {0}, {.agents = true}, NULL, ACCESS_UNAUTHENTICATED},
         // Services.
         {"service", SERVICE(SERVICE_ROLE_PLATFORM_ADMIN), {.service_roles = PLATFORM}, NULL, ACCESS_GRANTED},
         {"service in any organization", SERVICE(SERVICE_ROLE_SCANNER), {.service_roles = PLATFORM | SCANNER}, "acme",
@@ -98,6 +115,8 @@ static const struct decision decisions[] = {
                         .organization_slug = "acme",
                         .organization_deleted = true},
                 {.service_roles = SCANNER}, "acme", ACCESS_ORGANIZATION_DELETED},
+        {"deleted, agent", GONE(PRINCIPAL_AGENT, ROLE_NONE), {.agents = true}, NULL, ACCESS_ORGANIZATION_DELETED},
+        {"deleted, agent, any caller", GONE(PRINCIPAL_AGENT, ROLE_NONE), {.any_caller = true}, NULL, ACCESS_GRANTED},
         {"deleted, call names none", GONE(PRINCIPAL_API_KEY, ROLE_VIEWER), {.any_caller = true}, NULL, ACCESS_GRANTED},
 };
 
@@ -133,9 +152,11 @@ static void nobody_grants_more_than_it_has(void **state) {
                         assert_int_equal(access_may_grant(&user, given), expected);
                         assert_int_equal(access_may_grant(&key, given), expected);
                 }
-        struct principal service = SERVICE(SERVICE_ROLE_PLATFORM_ADMIN), nobody = {.role = ROLE_OWNER};
+        struct principal service = SERVICE(SERVICE_ROLE_PLATFORM_ADMIN), nobody = {.role = ROLE_OWNER},
+                         agent = {.kind = PRINCIPAL_AGENT, .role = ROLE_OWNER};
         assert_false(access_may_grant(&service, ROLE_VIEWER));
         assert_false(access_may_grant(&nobody, ROLE_VIEWER));
+        assert_false(access_may_grant(&agent, ROLE_VIEWER));
 }
 
 int main(void) {

@@ -12,11 +12,13 @@ struct key {
         unsigned char hash[API_KEY_HASH];
 };
 
-static struct key make(void) {
+static struct key make_of(const char *scheme) {
         struct key key;
-        assert_true(api_key_make(key.text, key.prefix, key.hash));
+        assert_true(api_key_make(scheme, key.text, key.prefix, key.hash));
         return key;
 }
+
+static struct key make(void) { return make_of(api_key_scheme); }
 
 // The form that secret scanners are told.
 static void a_key_has_its_form(void **state) {
@@ -40,7 +42,7 @@ static void a_key_is_read_back(void **state) {
         struct key key = make();
         char prefix[API_KEY_PREFIX + 1];
         unsigned char hash[API_KEY_HASH];
-        assert_true(api_key_parse(key.text, API_KEY_TEXT, prefix, hash));
+        assert_true(api_key_parse(api_key_scheme, key.text, API_KEY_TEXT, prefix, hash));
         assert_string_equal(prefix, key.prefix);
         assert_memory_equal(hash, key.hash, sizeof hash);
 }
@@ -51,7 +53,7 @@ static void the_checksum_is_crc32(void **state) {
         static const char text[] = "dgk_0Az0Az0Az0Az_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg1vvZ7b";
         char prefix[API_KEY_PREFIX + 1];
         unsigned char hash[API_KEY_HASH];
-        assert_true(api_key_parse(text, API_KEY_TEXT, prefix, hash));
+        assert_true(api_key_parse(api_key_scheme, text, API_KEY_TEXT, prefix, hash));
         assert_string_equal(prefix, "dgk_0Az0Az0Az0Az");
 }
 
@@ -67,7 +69,24 @@ static void the_form_counts_too(void **state) {
         char prefix[API_KEY_PREFIX + 1];
         unsigned char hash[API_KEY_HASH];
         for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-                assert_false(api_key_parse(texts[i], API_KEY_TEXT, prefix, hash));
+                assert_false(api_key_parse(api_key_scheme, texts[i], API_KEY_TEXT, prefix, hash));
+}
+
+// One kind of key is never taken for the other: the scheme is under the checksum and under the hash.
+static void schemes_are_kept_apart(void **state) {
+        (void)state;
+        struct key key = make_of(agent_key_scheme);
+        char prefix[API_KEY_PREFIX + 1];
+        unsigned char hash[API_KEY_HASH];
+        assert_memory_equal(key.text, "dga_", API_KEY_SCHEME);
+        assert_true(api_key_has_scheme(agent_key_scheme, key.text, API_KEY_TEXT));
+        assert_false(api_key_has_scheme(api_key_scheme, key.text, API_KEY_TEXT));
+        assert_false(api_key_has_scheme(agent_key_scheme, key.text, API_KEY_SCHEME - 1));
+        assert_true(api_key_parse(agent_key_scheme, key.text, API_KEY_TEXT, prefix, hash));
+        assert_string_equal(prefix, key.prefix);
+        assert_false(api_key_parse(api_key_scheme, key.text, API_KEY_TEXT, prefix, hash));
+        key.text[2] = 'k';
+        assert_false(api_key_parse(api_key_scheme, key.text, API_KEY_TEXT, prefix, hash));
 }
 
 static void changed_text_is_refused(void **state) {
@@ -81,7 +100,7 @@ static void changed_text_is_refused(void **state) {
                         struct key changed = key;
                         changed.text[i] = digits[j];
                         if (digits[j] != key.text[i])
-                                assert_false(api_key_parse(changed.text, API_KEY_TEXT, prefix, hash));
+                                assert_false(api_key_parse(api_key_scheme, changed.text, API_KEY_TEXT, prefix, hash));
                 }
         assert_string_equal(prefix, "untouched");
 }
@@ -92,9 +111,9 @@ static void other_lengths_are_refused(void **state) {
         char prefix[API_KEY_PREFIX + 1], longer[API_KEY_TEXT + 2];
         unsigned char hash[API_KEY_HASH];
         for (size_t size = 0; size < API_KEY_TEXT; size++)
-                assert_false(api_key_parse(key.text, size, prefix, hash));
+                assert_false(api_key_parse(api_key_scheme, key.text, size, prefix, hash));
         snprintf(longer, sizeof longer, "%s0", key.text);
-        assert_false(api_key_parse(longer, API_KEY_TEXT + 1, prefix, hash));
+        assert_false(api_key_parse(api_key_scheme, longer, API_KEY_TEXT + 1, prefix, hash));
 }
 
 static int compare(const void *a, const void *b) { return memcmp(a, b, API_KEY_TEXT); }
@@ -130,6 +149,7 @@ int main(void) {
                 cmocka_unit_test(a_key_is_read_back),
                 cmocka_unit_test(the_checksum_is_crc32),
                 cmocka_unit_test(the_form_counts_too),
+                cmocka_unit_test(schemes_are_kept_apart),
                 cmocka_unit_test(changed_text_is_refused),
                 cmocka_unit_test(other_lengths_are_refused),
                 cmocka_unit_test(keys_are_random),

@@ -30,7 +30,9 @@ message Thing {
   string place = 5 [(google.api.field_behavior) = IMMUTABLE];
   string etag = 6;
 }
-message GetThingRequest { string name = 1; }
+message Part { string size = 1 [(devopsgenie.options.valid).max_length = 9]; }
+message Note { string text = 1; }
+message GetThingRequest { string name = 1; repeated Part parts = 2; repeated Note notes = 3; map<string, string> map = 4; }
 message UpdateThingRequest { Thing thing = 1; }
 '''
 GET = 'option (google.api.http) = {get: "/v1/{name=organizations/*/things/*}"};'
@@ -155,6 +157,17 @@ class Tables(unittest.TestCase):
         self.assertIn('{.index = 2}', rules)  # an enum too
         self.assertNotIn('.index = 3', rules)  # output only
         self.assertIn('(const char *const[]){"title", "kind", NULL}', text)  # what a mask may name
+
+    def test_elements_are_checked_where_their_message_says_how(self):
+        self.query('thing_service/get_thing.sql')
+        text = self.assert_made(method(GET + RULE), '{.index = 1, .message = &rules_test__v1__part}')
+        self.assertNotIn('rules_test__v1__note', text)
+        self.assertNotIn('map_entry', text)
+
+    def test_agents(self):
+        self.query('thing_service/get_thing.sql')
+        self.assert_made(method(GET + 'option (devopsgenie.options.rule) = {agents: true};'),
+                         '.access = {.agents = true}')
 
     def test_internal_statements_and_migrations(self):
         self.query('thing_service/get_thing.sql')

@@ -4,6 +4,8 @@
 #include <devopsgenie/v1/api_key_service.pb-c.h>
 #include <devopsgenie/v1/organization_service.pb-c.h>
 #include <devopsgenie/v1/scan_service.pb-c.h>
+#include <devopsgenie/v1/task_service.pb-c.h>
+#include <google/protobuf/duration.pb-c.h>
 #include <google/protobuf/timestamp.pb-c.h>
 #include <time.h>
 
@@ -255,6 +257,117 @@ static void test_lists(void **) {
         call_end(&importing.core);
 }
 
+// --- CreateTask: durations, bytes, elements of repeated messages ---
+
+struct tasking {
+        struct core_call core;
+        Devopsgenie__V1__FileChange changes[2], *change_pointers[2];
+        Devopsgenie__V1__FileChanges files;
+        Devopsgenie__V1__PullRequest pull_request;
+        Devopsgenie__V1__TaskPayload payload;
+        Google__Protobuf__Duration time_to_live;
+        Devopsgenie__V1__Task task;
+        Devopsgenie__V1__CreateTaskRequest request;
+};
+
+static struct call *tasking_begin(struct tasking *tasking) {
+        for (unsigned i = 0; i < 2; i++) {
+                devopsgenie__v1__file_change__init(&tasking->changes[i]);
+                tasking->changes[i].path = (char *)(uintptr_t) "a";
+                tasking->change_pointers[i] = &tasking->changes[i];
+        }
+        devopsgenie__v1__file_changes__init(&tasking->files);
+        devopsgenie__v1__pull_request__init(&tasking->pull_request);
+        devopsgenie__v1__task_payload__init(&tasking->payload);
+        google__protobuf__duration__init(&tasking->time_to_live);
+        devopsgenie__v1__task__init(&tasking->task);
+        devopsgenie__v1__create_task_request__init(&tasking->request);
+        tasking->files.changes = tasking->change_pointers;
+        tasking->files.n_changes = 2;
+        tasking->pull_request.repository_url = (char *)(uintptr_t) "https://git.example/a";
+        tasking->pull_request.title = (char *)(uintptr_t) "A title";
+        tasking->pull_request.change_case = DEVOPSGENIE__V1__PULL_REQUEST__CHANGE_FILES;
+        tasking->pull_request.files = &tasking->files;
+        tasking->payload.kind_case = DEVOPSGENIE__V1__TASK_PAYLOAD__KIND_PULL_REQUEST;
+        tasking->payload.pull_request = &tasking->pull_request;
+        tasking->task.payload = &tasking->payload;
+        tasking->request.task = &tasking->task;
+        tasking->request.parent = (char *)(uintptr_t) "organizations/acme";
+        struct call *call = call_begin(&tasking->core, "TaskService/CreateTask", &tasking->request.base);
+        assert_valid(call);
+        return call;
+}
+
+static void test_durations(void **) {
+        static const struct {
+                int64_t seconds;
+                int32_t nanos;
+                bool good;
+        } rows[] = {{1, 0, true}, {1, 1, true}, {2592000, 0, true}, {2592000, 1, false}, {2592001, 0, false},
+                {0, 999999999, false}, {0, 0, false}, {-1, 0, false}, {0, -1, false}, {INT64_MAX, 0, false},
+                {INT64_MIN, 0, false}};
+        struct tasking tasking;
+        struct call *call = tasking_begin(&tasking);
+        tasking.task.time_to_live = &tasking.time_to_live;
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                tasking.time_to_live.seconds = rows[i].seconds;
+                tasking.time_to_live.nanos = rows[i].nanos;
+                if (rows[i].good)
+                        assert_valid(call);
+                else
+                        assert_refused(call, "task.time_to_live", "must be from 1 to 2592000 seconds");
+        }
+        call_end(&tasking.core);
+}
+
+// A bound below 0 is not meant: no length of time is negative.
+static void test_durations_are_not_negative(void **) {
+        struct core_call core;
+        Google__Protobuf__Duration grace = GOOGLE__PROTOBUF__DURATION__INIT;
+        Devopsgenie__V1__CancelTaskRequest request = DEVOPSGENIE__V1__CANCEL_TASK_REQUEST__INIT;
+        request.name = TEXT("organizations/acme/tasks/" ID);
+        request.grace = &grace;
+        struct call *call = call_begin(&core, "TaskService/CancelTask", &request.base);
+        assert_valid(call);
+        grace.nanos = -1;
+        assert_refused(call, "grace", "must be from 0 to 600 seconds");
+        call_end(&core);
+}
+
+static void test_elements_of_repeated_messages(void **) {
+        struct tasking tasking;
+        struct call *call = tasking_begin(&tasking);
+        tasking.changes[1].path = TEXT("");
+        assert_refused(call, "task.payload.pull_request.files.changes[1].path", "is required");
+        tasking.changes[1].path = TEXT("b");
+        uint8_t *content = calloc(1, 1000001);
+        tasking.changes[0].content = (ProtobufCBinaryData){.data = content, .len = 1000000};
+        assert_valid(call);
+        tasking.changes[0].content.len++;
+        assert_refused(call, "task.payload.pull_request.files.changes[0].content", "has 1000001 bytes");
+        tasking.changes[0].content.len = 0;
+        free(content);
+        tasking.files.n_changes = 0;
+        assert_refused(call, "task.payload.pull_request.files.changes", "is required");
+        call_end(&tasking.core);
+}
+
+// A batch's records are looked at one by one where they are read: its messages have no rules of their own.
+static void test_elements_without_rules_are_left_alone(void **) {
+        struct importing importing;
+        struct call *call = importing_begin(&importing);
+        Devopsgenie__V1__Evaluation evaluation = DEVOPSGENIE__V1__EVALUATION__INIT, *pointer = &evaluation;
+        evaluation.resource_uid = repeat("x", 4000);
+        importing.request.part_case = DEVOPSGENIE__V1__IMPORT_RESULTS_REQUEST__PART_BATCH;
+        importing.request.batch = &importing.batch;
+        importing.batch.first_record = importing.batch.record_count = 1;
+        importing.batch.evaluations = &pointer;
+        importing.batch.n_evaluations = 1;
+        assert_valid(call);
+        free(evaluation.resource_uid);
+        call_end(&importing.core);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_required),
@@ -267,6 +380,10 @@ int main(void) {
                 cmocka_unit_test(test_enums_and_times),
                 cmocka_unit_test(test_numbers),
                 cmocka_unit_test(test_lists),
+                cmocka_unit_test(test_durations),
+                cmocka_unit_test(test_durations_are_not_negative),
+                cmocka_unit_test(test_elements_of_repeated_messages),
+                cmocka_unit_test(test_elements_without_rules_are_left_alone),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
