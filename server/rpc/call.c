@@ -85,8 +85,11 @@ void call_release(struct core_call *call) {
                 grpc_byte_buffer_destroy(call->received);
         if (call->reply)
                 grpc_byte_buffer_destroy(call->reply);
-        while (call->queue_count--)
-                grpc_byte_buffer_destroy(call->queue[call->queue_head++ % SEND_QUEUE]);
+        for (struct outgoing *next; call->queue_first; call->queue_first = next) {
+                next = call->queue_first->next;
+                grpc_byte_buffer_destroy(call->queue_first->buffer);
+                free(call->queue_first);
+        }
         PQclear(call->query_result);
         grpc_slice_unref(call->request_id);
         grpc_slice_unref(call->details);

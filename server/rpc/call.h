@@ -124,7 +124,10 @@ struct arena *stream_arena(struct call *call);
 void stream_read(struct call *call);
 // Queues a message (packed before this returns). False, with the call refused, where 64 wait already.
 bool stream_send(struct call *call, const ProtobufCMessage *message);
-// Ends the call, with call->refusal where it is set, else OK, after the queued messages.
+// From any thread, while the call is known to live: queues a message behind what waits. False where 1,024 wait already,
+// and the message is dropped; the caller ends the call then.
+bool stream_post(struct call *call, const ProtobufCMessage *message) __attribute__((warn_unused_result));
+// Ends the call, with call->refusal where it is set, else OK, after the queued messages. What is posted later is dropped.
 void stream_finish(struct call *call);
 // From any thread: `woken` runs on the stream thread, at least once after this. Only while the call is known to live.
 void stream_wake(struct call *call);

@@ -11,7 +11,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { SEND_QUEUE = 64 };
+// What may wait to be written: answers of the handler on the stream thread, messages that other threads post.
+enum { SEND_QUEUE = 64, POST_QUEUE = 1024 };
+
+struct outgoing {
+        struct outgoing *next;
+        grpc_byte_buffer *buffer;
+};
 
 // A completion tag: what runs, on the thread of its queue, when the batch is done. Arming it before the batch and
 // reading it after hands over, from thread to thread, all that was written before.
@@ -42,7 +48,8 @@ struct core_call {
         atomic_int references; // completions that are outstanding, and what else holds the call
 
         // The statement that is under way.
-        pthread_mutex_t lock; // between the storage thread and the one that learns of a cancel
+        pthread_mutex_t lock; // of under_way and gone, between the storage thread and the one that learns of a cancel,
+                              // and of the queue of messages
         struct storage_operation operation;
         const struct binding *binding;
         call_query_done *query_done;
@@ -51,8 +58,10 @@ struct core_call {
         // Streams only.
         struct tag read_done, write_done, closed, wake, finished;
         struct arena message_arena;
-        grpc_byte_buffer *queue[SEND_QUEUE];
-        unsigned queue_head, queue_count;
+        struct outgoing *queue_first, *queue_last;
+        unsigned queue_count;
+        struct core_call *silent_next, **silent_link; // of the server's streams without a first message
+        atomic_bool late;                             // the first message has not come in time
         bool started, reading, writing, finishing, finish_sent, headers_sent, is_closed, half_closed, cleaning;
         atomic_bool wake_posted;
         PGresult *query_result; // waits for the stream thread

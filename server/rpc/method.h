@@ -44,6 +44,7 @@ struct stream_handler {
                 struct call *call, ProtobufCMessage *message); // the first one has passed authorize and validate
         void (*half_closed)(struct call *call);                // the caller sends no more
         void (*woken)(struct call *call);                      // after stream_wake; NULL where it never comes
+        void (*drained)(struct call *call);                    // all that was sent has left; NULL: not asked for
         void (*closed)(struct call *call); // the caller has gone, or the call is answered; NULL: nothing to do
 };
 

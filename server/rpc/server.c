@@ -242,6 +242,7 @@ struct server *server_start(const struct server_config *config, char **ret_error
         if (!server)
                 return NULL;
         server->config = *config;
+        pthread_mutex_init(&server->silent_lock, NULL);
         server->call_thread_count = config->call_threads < CALL_THREADS_MAX ? config->call_threads : CALL_THREADS_MAX;
         server->core = new_core(config);
         make_queues(server);

@@ -38,6 +38,9 @@ struct server *server_start(const struct server_config *config, char **ret_error
 // Whether the server says SERVING; watchers are told of a change.
 void server_set_serving(struct server *server, bool serving);
 
+// What time does: ends streams whose first message does not come within 10 seconds. A few times a second.
+void server_tick(struct server *server);
+
 // Stops accepting, lets calls in flight finish for at most timeout_ms, cancels the rest, ends the threads.
 void server_stop(struct server *server, unsigned timeout_ms);
 

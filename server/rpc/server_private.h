@@ -3,7 +3,7 @@
 #include "server/rpc/call_private.h"
 #include "server/rpc/server.h"
 
-enum { CALL_THREADS_MAX = 16 };
+enum { CALL_THREADS_MAX = 16, FIRST_MESSAGE_SECONDS = 10 };
 
 struct server {
         struct server_config config;
@@ -14,6 +14,8 @@ struct server {
         atomic_uint in_flight;
         atomic_ulong answered, refused;
         atomic_bool serving, stopping;
+        pthread_mutex_t silent_lock;
+        struct core_call *silent; // streams whose first message has not come
 };
 
 grpc_server_credentials *tls_credentials(const char *certificate, const char *key, char **ret_error);

@@ -1,8 +1,9 @@
 // Streams: messages are read one at a time, when the handler asks; what is sent waits in a bounded queue. Everything
-// here but stream_accept and stream_wake runs on the stream thread.
+// here but stream_accept, stream_post, stream_wake and server_tick runs on the stream thread.
 #include "server/rpc/query.h"
 #include "server/rpc/server_private.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static bool start(
@@ -17,6 +18,40 @@ static bool start(
 
 static void end_now(struct core_call *call);
 static void write_next(struct core_call *call);
+
+// --- Streams that have not said anything yet ---
+
+static void expect_first(struct core_call *call) {
+        struct server *server = call->call.server;
+        pthread_mutex_lock(&server->silent_lock);
+        call->silent_next = server->silent;
+        call->silent_link = &server->silent;
+        if (server->silent)
+                server->silent->silent_link = &call->silent_next;
+        server->silent = call;
+        pthread_mutex_unlock(&server->silent_lock);
+}
+
+static void is_heard(struct core_call *call) {
+        struct server *server = call->call.server;
+        pthread_mutex_lock(&server->silent_lock);
+        if (call->silent_link) {
+                *call->silent_link = call->silent_next;
+                if (call->silent_next)
+                        call->silent_next->silent_link = call->silent_link;
+                call->silent_link = NULL;
+        }
+        pthread_mutex_unlock(&server->silent_lock);
+}
+
+void server_tick(struct server *server) {
+        int64_t limit = now_ns() - FIRST_MESSAGE_SECONDS * INT64_C(1000000000);
+        pthread_mutex_lock(&server->silent_lock);
+        for (struct core_call *call = server->silent; call; call = call->silent_next)
+                if (call->call.start < limit && !atomic_exchange(&call->late, true))
+                        stream_wake(&call->call);
+        pthread_mutex_unlock(&server->silent_lock);
+}
 
 // --- Reading ---
 
@@ -36,6 +71,8 @@ static void got_message(struct core_call *call) {
 static void read_done(struct tag *tag, bool ok) {
         struct core_call *call = TAG_OWNER(tag, read_done);
         call->reading = false;
+        if (!call->started)
+                is_heard(call);
         if (call->finishing || call->is_closed)
                 ; // nobody waits for it
         else if (!ok) {
@@ -83,21 +120,32 @@ static size_t add_headers(struct core_call *call, grpc_op *ops) {
         return 1;
 }
 
+// The buffer that is being written stays the first of the queue until it is.
 static void write_done(struct tag *tag, bool ok) {
         struct core_call *call = TAG_OWNER(tag, write_done);
         (void)ok; // a failed write is followed by the close
-        grpc_byte_buffer_destroy(call->queue[call->queue_head % SEND_QUEUE]);
-        call->queue_head++;
+        pthread_mutex_lock(&call->lock);
+        struct outgoing *done = call->queue_first;
+        call->queue_first = done->next;
         call->queue_count--;
+        pthread_mutex_unlock(&call->lock);
+        grpc_byte_buffer_destroy(done->buffer);
+        free(done);
         call->writing = false;
         write_next(call);
+        bool drained = !call->writing && !call->finishing && !call->is_closed && call->started;
+        if (drained && call->call.method->stream->drained)
+                call->call.method->stream->drained(&call->call);
         call_release(call);
 }
 
 static void write_next(struct core_call *call) {
         if (call->writing || call->is_closed)
                 return;
-        if (!call->queue_count) {
+        pthread_mutex_lock(&call->lock);
+        grpc_byte_buffer *buffer = call->queue_count ? call->queue_first->buffer : NULL;
+        pthread_mutex_unlock(&call->lock);
+        if (!buffer) {
                 if (call->finishing)
                         end_now(call);
                 return;
@@ -106,19 +154,46 @@ static void write_next(struct core_call *call) {
         memset(ops, 0, sizeof ops);
         size_t count = add_headers(call, ops);
         ops[count].op = GRPC_OP_SEND_MESSAGE;
-        ops[count++].data.send_message.send_message = call->queue[call->queue_head % SEND_QUEUE];
+        ops[count++].data.send_message.send_message = buffer;
         call->writing = start(call, ops, count, &call->write_done, write_done);
+}
+
+// False where `max` messages wait already, or the memory is out.
+static bool enqueue(struct core_call *call, const ProtobufCMessage *message, unsigned max) {
+        struct outgoing *outgoing = malloc(sizeof *outgoing);
+        if (!outgoing)
+                return false;
+        *outgoing = (struct outgoing){.buffer = pack_message(message)};
+        pthread_mutex_lock(&call->lock);
+        bool room = call->queue_count < max;
+        if (room) {
+                *(call->queue_count ? &call->queue_last->next : &call->queue_first) = outgoing;
+                call->queue_last = outgoing;
+                call->queue_count++;
+        }
+        pthread_mutex_unlock(&call->lock);
+        if (!room) {
+                grpc_byte_buffer_destroy(outgoing->buffer);
+                free(outgoing);
+        }
+        return room;
 }
 
 bool stream_send(struct call *c, const ProtobufCMessage *message) {
         struct core_call *call = core_of(c);
         if (call->is_closed || call->finishing)
                 return true;
-        if (call->queue_count == SEND_QUEUE)
+        if (!enqueue(call, message, SEND_QUEUE))
                 return call_refuse(
                         c, CODE_RESOURCE_EXHAUSTED, "READER_TOO_SLOW", "%d answers wait to be read", SEND_QUEUE);
-        call->queue[(call->queue_head + call->queue_count++) % SEND_QUEUE] = pack_message(message);
         write_next(call);
+        return true;
+}
+
+bool stream_post(struct call *c, const ProtobufCMessage *message) {
+        if (!enqueue(core_of(c), message, POST_QUEUE))
+                return false;
+        stream_wake(c);
         return true;
 }
 
@@ -172,6 +247,7 @@ static void closed(struct tag *tag, bool ok) {
         struct core_call *call = TAG_OWNER(tag, closed);
         (void)ok;
         call->is_closed = true;
+        is_heard(call); // or will never be
         pthread_mutex_lock(&call->lock);
         call->gone = call->close_cancelled;
         bool waits = call->under_way;
@@ -193,6 +269,7 @@ static void closed(struct tag *tag, bool ok) {
 
 static void woken(struct tag *tag, bool ok) {
         struct core_call *call = TAG_OWNER(tag, wake);
+        const struct stream_handler *handler = call->call.method->stream;
         (void)ok;
         atomic_exchange(&call->wake_posted, false);
         bool held = call->query_finished; // by the statement
@@ -202,15 +279,21 @@ static void woken(struct tag *tag, bool ok) {
         } else if (call->finishing) {
                 call->query_finished = false;
         } else if (!call->started) {
-                if (call->query_finished)
+                if (held)
                         query_deliver(call);
+                else if (atomic_load(&call->late))
+                        call_refuse(&call->call, CODE_DEADLINE_EXCEEDED, "FIRST_MESSAGE_TIMEOUT",
+                                "the first message has not come within %d seconds", FIRST_MESSAGE_SECONDS);
                 call_run(call);
-        } else if (call->query_finished) {
-                query_deliver(call);
+        } else {
+                if (held)
+                        query_deliver(call);
                 if (call->call.refusal.code != CODE_OK)
                         stream_finish(&call->call);
-        } else if (call->call.method->stream->woken)
-                call->call.method->stream->woken(&call->call);
+                else if (handler->woken)
+                        handler->woken(&call->call);
+                write_next(call); // what others have posted
+        }
         if (held)
                 call_release(call);
         call_release(call);
@@ -228,9 +311,12 @@ void stream_accept(struct core_call *call) {
         grpc_op op = {
                 .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->close_cancelled};
         call_hold(call); // this function's own: the call may end before it does
+        expect_first(call);
         if (start(call, &op, 1, &call->closed, closed))
                 read_message(call);
-        else
+        else {
+                is_heard(call);
                 call_release(call);
+        }
         call_release(call);
 }

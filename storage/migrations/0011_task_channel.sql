@@ -120,24 +120,30 @@ CALL make_system_function('close_sessions(uuid[], uuid[], bigint[], text[])');
 
 -- Offers what waits: for each element up to `free` tasks of its kind, best first. `item` counts the elements from 1.
 CREATE FUNCTION claim_tasks(replica_id uuid, offer_limit interval, organization_ids uuid[], agent_ids uuid[],
-                            epochs bigint[], kinds smallint[], free int[], labels jsonb[])
+                            epochs bigint[], kinds smallint[], free int[])
   RETURNS TABLE (item int, task_id uuid, organization_slug text, attempt int, fence bigint, kind smallint,
                  payload bytea, idempotency_key text, time_to_live_ms bigint, effect_keys text[],
                  effect_references text[], effect_attempts int[])
   LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
+DECLARE
+  nothing boolean := false;  -- the organization of the item before has nothing of its kind
+  has_labels jsonb;
 BEGIN
   FOR i IN 1 .. cardinality(organization_ids) LOOP
+    nothing := nothing AND organization_ids[i] = organization_ids[i - 1] AND kinds[i] = kinds[i - 1];
+    CONTINUE WHEN nothing;
+    SELECT s.labels INTO has_labels FROM agent_sessions s
+     WHERE s.organization_id = organization_ids[i] AND s.agent_id = agent_ids[i] AND s.session_epoch = epochs[i]
+       AND s.disconnect_time IS NULL;
+    CONTINUE WHEN NOT FOUND;
     RETURN QUERY
       WITH due AS (
         SELECT t.task_id FROM tasks_live t
          WHERE t.organization_id = organization_ids[i] AND t.state = 'PENDING' AND t.kind = kinds[i]
            AND t.next_attempt_time <= now() AND t.expire_time > now()
-           AND t.labels <@ labels[i] AND (t.target_agent_id IS NULL OR t.target_agent_id = agent_ids[i])
-           AND EXISTS (SELECT FROM agent_sessions s
-                        WHERE s.organization_id = organization_ids[i] AND s.agent_id = agent_ids[i]
-                          AND s.session_epoch = epochs[i] AND s.disconnect_time IS NULL)
+           AND t.labels <@ has_labels AND (t.target_agent_id IS NULL OR t.target_agent_id = agent_ids[i])
          ORDER BY t.priority DESC, t.task_id
          LIMIT free[i] FOR UPDATE SKIP LOCKED
       ), offered AS (
@@ -161,10 +167,14 @@ BEGIN
                               FROM task_effects f
                              WHERE f.organization_id = o.organization_id AND f.task_id = o.task_id) e
        ORDER BY o.priority DESC, o.task_id;
+    nothing := NOT FOUND AND NOT EXISTS (
+      SELECT FROM tasks_live t
+       WHERE t.organization_id = organization_ids[i] AND t.state = 'PENDING' AND t.kind = kinds[i]
+         AND t.next_attempt_time <= now() AND t.expire_time > now());
   END LOOP;
 END
 $$;
-CALL make_system_function('claim_tasks(uuid, interval, uuid[], uuid[], bigint[], smallint[], int[], jsonb[])');
+CALL make_system_function('claim_tasks(uuid, interval, uuid[], uuid[], bigint[], smallint[], int[])');
 
 -- Offers that were taken: the items that run now. One that ran already is told again.
 CREATE FUNCTION start_tasks(replica_id uuid, lease interval, organization_ids uuid[], task_ids uuid[], attempts int[],
@@ -319,18 +329,18 @@ $$;
 CALL make_system_function('note_effects(uuid[], uuid[], int[], bigint[], uuid[], text[], text[])');
 
 -- Pieces of logs. The pieces of one part of an attempt's log follow each other; all of an attempt's go in if the first
--- ones begin where its log ends, else none. For each attempt how far its log is now.
+-- ones begin where its log ends, else none. For each attempt (by its first piece, `item`) how far its log is now; NULL:
+-- fenced.
 CREATE FUNCTION append_logs(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                             agent_ids uuid[], streams smallint[], offsets bigint[], pieces bytea[], eofs boolean[])
-  RETURNS TABLE (organization_id uuid, task_id uuid, attempt int, agent_id uuid, stdout_offset bigint,
-                 stderr_offset bigint)
+  RETURNS TABLE (item bigint, stdout_offset bigint, stderr_offset bigint)
   LANGUAGE sql
 AS $$
   WITH piece AS (
     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) WITH ORDINALITY
                   piece (organization_id, task_id, attempt, fence, agent_id, stream, log_offset, data, eof, item)
   ), part AS (
-    SELECT organization_id, task_id, attempt, fence, agent_id,
+    SELECT organization_id, task_id, attempt, fence, agent_id, min(item) AS item,
            min(log_offset) FILTER (WHERE stream = 1) AS stdout_begin,
            max(log_offset + length(data)) FILTER (WHERE stream = 1) AS stdout_next,
            bool_or(eof) FILTER (WHERE stream = 1) AS stdout_eof,
@@ -356,8 +366,7 @@ AS $$
         FROM (SELECT piece.* FROM piece JOIN moved USING (organization_id, task_id, attempt) ORDER BY item) piece
        WHERE length(data) > 0
   )
-  SELECT p.organization_id, p.task_id, p.attempt, p.agent_id, coalesce(m.stdout_offset, a.stdout_offset),
-         coalesce(m.stderr_offset, a.stderr_offset)
+  SELECT p.item, coalesce(m.stdout_offset, a.stdout_offset), coalesce(m.stderr_offset, a.stderr_offset)
     FROM part p
     LEFT JOIN moved m USING (organization_id, task_id, attempt)
     LEFT JOIN task_attempts a
@@ -530,21 +539,21 @@ $$;
 CALL make_system_function('leave_replica(uuid)');
 
 -- Sessions that a replica holds, checked: the items whose session is no longer the agent's last, whose agent or key has
--- ended, or for which a key waits to be handed over.
+-- ended, which another replica has taken for lost (`closed`), or for which a key waits to be handed over.
 CREATE FUNCTION check_sessions(organization_ids uuid[], agent_ids uuid[], epochs bigint[], agent_key_ids uuid[])
-  RETURNS TABLE (item bigint, current_epoch bigint, ended boolean, key_offered boolean)
+  RETURNS TABLE (item bigint, current_epoch bigint, ended boolean, closed boolean, key_offered boolean)
   LANGUAGE sql STABLE
 AS $$
-  SELECT item, current_epoch, ended, key_offered FROM (
+  SELECT item, current_epoch, ended, closed, key_offered FROM (
     SELECT held.item, held.session_epoch, coalesce(s.session_epoch, 0) AS current_epoch,
            a.agent_id IS NULL OR k.agent_key_id IS NULL OR coalesce(k.expire_time <= now(), false) AS ended,
-           coalesce(a.key_offer_time IS NOT NULL, false) AS key_offered
+           s.disconnect_time IS NOT NULL AS closed, coalesce(a.key_offer_time IS NOT NULL, false) AS key_offered
       FROM unnest($1, $2, $3, $4) WITH ORDINALITY held (organization_id, agent_id, session_epoch, agent_key_id, item)
       LEFT JOIN agents a USING (organization_id, agent_id)
       LEFT JOIN agent_sessions s USING (organization_id, agent_id)
       LEFT JOIN agent_keys k USING (organization_id, agent_id, agent_key_id)
   ) held
-   WHERE current_epoch <> session_epoch OR ended OR key_offered
+   WHERE current_epoch <> session_epoch OR ended OR closed OR key_offered
 $$;
 CALL make_system_function('check_sessions(uuid[], uuid[], bigint[], uuid[])');
 

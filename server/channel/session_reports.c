@@ -1,0 +1,460 @@
+// What an agent reports goes to the database, and back to it what the database says.
+#include "server/channel/session_private.h"
+#include "server/rpc/server.h"
+#include "storage/row.h"
+#include "storage/uuid.h"
+
+#include <isa-l/crc.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { LOG_CHUNK_MAX = 65536, OUTPUT_MAX = 2000, MESSAGE_MAX = 2000, SMALL = 4000 };
+
+bool session_task(const struct session *session, const char *name, char ret_task[UUID_SIZE]) {
+        static const char before[] = "organizations/", between[] = "/tasks/";
+        size_t slug = strlen(session->slug);
+        unsigned char uuid[UUID_BYTES];
+        if (strncmp(name, before, sizeof before - 1))
+                return false;
+        name += sizeof before - 1;
+        if (strncmp(name, session->slug, slug) || strncmp(name + slug, between, sizeof between - 1))
+                return false;
+        name += slug + sizeof between - 1;
+        if (!uuid_from_text(name, strlen(name), uuid))
+                return false;
+        uuid_to_text(uuid, ret_task);
+        return true;
+}
+
+// Names an attempt in an item of a batch. False where the agent named no task of its organization.
+static bool name_attempt(struct batch *batch, const struct session *session, Devopsgenie__Internal__Attempt *attempt,
+        const char *task, int32_t number, int64_t fence) {
+        devopsgenie__internal__attempt__init(attempt);
+        attempt->organization_id = batch_text(batch, session->organization_id);
+        attempt->agent_id = batch_text(batch, session->agent_id);
+        attempt->task_id = batch_text(batch, task);
+        attempt->attempt = number;
+        attempt->fence = fence;
+        return attempt->organization_id && attempt->agent_id && attempt->task_id;
+}
+
+// An item about an attempt: the message with its field `attempt`. NULL, with the session ended, where too much waits.
+static void *add_report(struct batch *batch, struct session *session, const ProtobufCMessageDescriptor *descriptor,
+        const char *task, int32_t number, int64_t fence, size_t bytes) {
+        ProtobufCMessage *item = batch_add(batch, session, descriptor, bytes + SMALL / 4);
+        Devopsgenie__Internal__Attempt *attempt = item ? batch_add_part(batch, sizeof *attempt) : NULL;
+        if (!attempt || !name_attempt(batch, session, attempt, task, number, fence)) {
+                session_end(session, CODE_UNAVAILABLE, "OVERLOADED", "PROTOCOL", "too much waits for the database");
+                return NULL;
+        }
+        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(descriptor, "attempt");
+        memcpy((char *)item + field->offset, &attempt, sizeof attempt);
+        return item;
+}
+
+// Which items the rows name.
+struct named {
+        bool items[LOAD_ITEMS];
+};
+
+static void read_named(const PGresult *result, struct named *ret_named) {
+        memset(ret_named, 0, sizeof *ret_named);
+        for (int row = 0; row < PQntuples(result); row++) {
+                int64_t item = row_int(result, row, "item");
+                if (item >= 1 && item <= LOAD_ITEMS)
+                        ret_named->items[item - 1] = true;
+        }
+}
+
+// Something has changed in the organizations of a load, for those who watch, and perhaps for those who can take tasks.
+static void note_all(struct channel *channel, const struct load *load, unsigned changes) {
+        for (unsigned i = 0; i < load->count; i++)
+                channel_note(channel, changes, load->sessions[i]->organization_id, NULL, /* tell= */ true);
+}
+
+// --- Offers that are taken, or not ---
+
+void take_ack(struct session *session, const Devopsgenie__V1__TaskAck *ack) {
+        char task[UUID_SIZE];
+        struct batch *batch = &session->channel->starts;
+        struct attempt *attempt = session_task(session, ack->task, task)
+                                          ? attempt_find(session, task, ack->attempt, ack->fence)
+                                          : NULL;
+        if (!attempt || attempt->state == ATTEMPT_ENDED) {
+                session_post_lost(session, ack->task, ack->attempt, ack->fence, "FENCED");
+                return;
+        }
+        if (attempt->state != ATTEMPT_OFFERED)
+                return; // its StartGrant is on the way
+        Devopsgenie__Internal__Attempt *item = batch_add(
+                batch, session, &devopsgenie__internal__attempt__descriptor, SMALL / 4);
+        if (!item || !name_attempt(batch, session, item, task, ack->attempt, ack->fence)) {
+                session_end(session, CODE_UNAVAILABLE, "OVERLOADED", "PROTOCOL", "too much waits for the database");
+                return;
+        }
+        session->unanswered++;
+        attempt_move(attempt, ATTEMPT_STARTING);
+}
+
+static void grant(struct session *session, struct attempt *attempt) {
+        PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
+        Devopsgenie__V1__StartGrant grant = DEVOPSGENIE__V1__START_GRANT__INIT;
+        char name[TASK_NAME];
+        attempt_move(attempt, ATTEMPT_RUNNING);
+        session_name_task(session, attempt->task, name);
+        grant.task = name;
+        grant.attempt = attempt->number;
+        grant.fence = attempt->fence;
+        message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_START_GRANT;
+        message.start_grant = &grant;
+        session_post(session, &message);
+}
+
+void starts_done(struct channel *channel, const struct load *load, const PGresult *result) {
+        struct named started;
+        read_named(result, &started);
+        for (unsigned i = 0; i < load->count; i++) {
+                const Devopsgenie__Internal__Attempt *item = (const void *)load->items[i];
+                struct session *session = load->sessions[i];
+                struct attempt *attempt = attempt_find(session, item->task_id, item->attempt, item->fence);
+                session_answered(session);
+                if (!started.items[i])
+                        session_lose(session, item->task_id, item->attempt, item->fence, "FENCED");
+                else if (attempt && attempt->state == ATTEMPT_STARTING)
+                        grant(session, attempt);
+        }
+        note_all(channel, load, CHANGE_EVENTS);
+        // A cancel that came between the two is known to the database alone.
+        note_all(channel, load, CHANGE_CANCELS);
+}
+
+void take_rejection(struct session *session, const Devopsgenie__V1__TaskReject *rejection) {
+        char task[UUID_SIZE];
+        struct batch *batch = &session->channel->rejections;
+        struct attempt *attempt = session_task(session, rejection->task, task)
+                                          ? attempt_find(session, task, rejection->attempt, rejection->fence)
+                                          : NULL;
+        if (!attempt || attempt->state != ATTEMPT_OFFERED)
+                return; // too late: there is no answer
+        Devopsgenie__Internal__Rejection *item = add_report(batch, session,
+                &devopsgenie__internal__rejection__descriptor, task, rejection->attempt, rejection->fence, SMALL);
+        if (!item)
+                return;
+        session->unanswered++;
+        item->reason = batch_text(batch, rejection->reason);
+        item->message = batch_text(batch, rejection->message);
+        item->permanent = rejection->permanent;
+        item->after = batch_duration(batch, rejection->retry_after);
+        attempt_forget(session, attempt);
+}
+
+void rejections_done(struct channel *channel, const struct load *load, const PGresult *result) {
+        (void)result;
+        for (unsigned i = 0; i < load->count; i++)
+                session_answered(load->sessions[i]);
+        note_all(channel, load, CHANGE_EVENTS);
+}
+
+// --- Results ---
+
+static int64_t end_of(const Devopsgenie__V1__Result *result, Devopsgenie__V1__LogStream stream) {
+        for (size_t i = 0; i < result->n_log_offsets; i++)
+                if (result->log_offsets[i]->stream == stream)
+                        return result->log_offsets[i]->offset;
+        return 0;
+}
+
+// Outputs are a map: its entries are copied, as they are.
+static void copy_outputs(
+        struct batch *batch, Devopsgenie__Internal__Ending *ending, const Devopsgenie__V1__Result *result) {
+        ending->outputs = batch_add_part(batch, (result->n_outputs + 1) * sizeof *ending->outputs);
+        for (size_t i = 0; ending->outputs && i < result->n_outputs; i++) {
+                Devopsgenie__Internal__Ending__OutputsEntry *entry = batch_add_part(batch, sizeof *entry);
+                if (!entry)
+                        return;
+                devopsgenie__internal__ending__outputs_entry__init(entry);
+                entry->key = batch_text(batch, result->outputs[i]->key);
+                entry->value = batch_text(batch, result->outputs[i]->value);
+                ending->outputs[ending->n_outputs++] = entry;
+        }
+}
+
+static void post_result_ack(struct session *session, const char *name, int32_t number, const char *result_id, int status) {
+        PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
+        Devopsgenie__V1__ResultAck ack = DEVOPSGENIE__V1__RESULT_ACK__INIT;
+        ack.task = (char *)(uintptr_t)name;
+        ack.attempt = number;
+        ack.result_id = (char *)(uintptr_t)result_id;
+        ack.status = (Devopsgenie__V1__ResultAck__Status)status;
+        message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_RESULT_ACK;
+        message.result_ack = &ack;
+        session_post(session, &message);
+}
+
+static size_t size_of_outputs(const Devopsgenie__V1__Result *result) {
+        size_t size = 0;
+        for (size_t i = 0; i < result->n_outputs; i++)
+                size += strlen(result->outputs[i]->key) + strlen(result->outputs[i]->value) + SMALL / 40;
+        return size;
+}
+
+// Whether it counts, the database says: the session may have forgotten the attempt.
+void take_result(struct session *session, const Devopsgenie__V1__Result *result) {
+        struct batch *batch = &session->channel->endings;
+        char task[UUID_SIZE];
+        if (!session_task(session, result->task, task)) {
+                post_result_ack(session, result->task, result->attempt, result->result_id,
+                        DEVOPSGENIE__V1__RESULT_ACK__STATUS__FENCED);
+                return;
+        }
+        Devopsgenie__Internal__Ending *item = add_report(batch, session, &devopsgenie__internal__ending__descriptor,
+                task, result->attempt, result->fence, SMALL + size_of_outputs(result));
+        if (!item)
+                return;
+        const Devopsgenie__V1__TaskFailure *failure = result->failure;
+        session->unanswered++;
+        item->result_id = batch_text(batch, result->result_id);
+        item->status = result->status >= DEVOPSGENIE__V1__RESULT__STATUS__SUCCEEDED &&
+                                       result->status <= DEVOPSGENIE__V1__RESULT__STATUS__CANCELLED
+                               ? (int32_t)result->status
+                               : DEVOPSGENIE__V1__RESULT__STATUS__FAILED;
+        item->reason = batch_text(batch, failure ? failure->reason : "");
+        item->message = batch_text(batch, failure ? failure->message : "");
+        item->permanent = failure && failure->permanent;
+        item->after = batch_duration(batch, result->retry_after);
+        copy_outputs(batch, item, result);
+        item->stdout_end = end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDOUT);
+        item->stderr_end = end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDERR);
+}
+
+void endings_done(struct channel *channel, const struct load *load, const PGresult *result) {
+        for (int row = 0; row < PQntuples(result); row++) {
+                int64_t i = row_int(result, row, "item") - 1;
+                if (i < 0 || i >= load->count)
+                        continue;
+                struct session *session = load->sessions[i];
+                const Devopsgenie__Internal__Ending *item = (const void *)load->items[i];
+                int status = (int)row_int(result, row, "status");
+                char name[TASK_NAME];
+                struct attempt *attempt = attempt_find(
+                        session, item->attempt->task_id, item->attempt->attempt, item->attempt->fence);
+                session_answered(session);
+                session_name_task(session, item->attempt->task_id, name);
+                if (attempt && status == DEVOPSGENIE__V1__RESULT_ACK__STATUS__FENCED)
+                        attempt_forget(session, attempt);
+                else if (attempt && attempt->state == ATTEMPT_RUNNING)
+                        attempt_move(attempt, ATTEMPT_ENDED);
+                post_result_ack(session, name, item->attempt->attempt, item->result_id, status);
+        }
+        note_all(channel, load, CHANGE_EVENTS | CHANGE_TASKS | CHANGE_LOGS);
+}
+
+// --- Side effects ---
+
+void take_effect(struct session *session, const Devopsgenie__V1__SideEffect *effect) {
+        struct batch *batch = &session->channel->effects;
+        char task[UUID_SIZE];
+        if (!session_task(session, effect->task, task)) {
+                session_post_lost(session, effect->task, effect->attempt, effect->fence, "FENCED");
+                return;
+        }
+        Devopsgenie__Internal__Effect *item = add_report(batch, session, &devopsgenie__internal__effect__descriptor,
+                task, effect->attempt, effect->fence, 3 * SMALL);
+        if (!item)
+                return;
+        session->unanswered++;
+        item->key = batch_text(batch, effect->key);
+        item->reference = batch_text(batch, effect->reference);
+}
+
+void effects_done(struct channel *channel, const struct load *load, const PGresult *result) {
+        (void)channel;
+        struct named noted;
+        read_named(result, &noted);
+        for (unsigned i = 0; i < load->count; i++) {
+                const Devopsgenie__Internal__Effect *item = (const void *)load->items[i];
+                struct session *session = load->sessions[i];
+                session_answered(session);
+                if (!noted.items[i]) {
+                        session_lose(session, item->attempt->task_id, item->attempt->attempt, item->attempt->fence,
+                                "FENCED");
+                        continue;
+                }
+                PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
+                Devopsgenie__V1__SideEffectAck ack = DEVOPSGENIE__V1__SIDE_EFFECT_ACK__INIT;
+                char name[TASK_NAME];
+                session_name_task(session, item->attempt->task_id, name);
+                ack.task = name;
+                ack.attempt = item->attempt->attempt;
+                ack.key = item->key;
+                message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_SIDE_EFFECT_ACK;
+                message.side_effect_ack = &ack;
+                session_post(session, &message);
+        }
+}
+
+// --- Cancels ---
+
+void take_cancel_answer(struct session *session, const Devopsgenie__V1__CancelAck *answer) {
+        char task[UUID_SIZE];
+        if (!session_task(session, answer->task, task)) {
+                session_post_lost(session, answer->task, answer->attempt, answer->fence, "FENCED");
+                return;
+        }
+        Devopsgenie__Internal__CancelAnswer *item = add_report(&session->channel->answers, session,
+                &devopsgenie__internal__cancel_answer__descriptor, task, answer->attempt, answer->fence, 0);
+        if (!item)
+                return;
+        session->unanswered++;
+        item->answer = answer->answer >= DEVOPSGENIE__V1__TASK_CANCELLATION__ANSWER__STOPPING &&
+                                       answer->answer <= DEVOPSGENIE__V1__TASK_CANCELLATION__ANSWER__TOO_LATE
+                               ? (int32_t)answer->answer
+                               : 0;
+}
+
+// One that finds nothing is late: the task's end has overtaken it.
+void answers_done(struct channel *channel, const struct load *load, const PGresult *result) {
+        (void)channel;
+        (void)result;
+        for (unsigned i = 0; i < load->count; i++)
+                session_answered(load->sessions[i]);
+}
+
+// --- Logs ---
+
+static int part_of(int stream) { return stream == DEVOPSGENIE__V1__LOG_STREAM__STDERR ? 1 : 0; }
+
+static void post_log_ack(struct session *session, const char *name, int32_t number, int part, int64_t next_offset,
+        Devopsgenie__V1__LogAck__Problem problem) {
+        PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
+        Devopsgenie__V1__LogAck ack = DEVOPSGENIE__V1__LOG_ACK__INIT;
+        ack.task = (char *)(uintptr_t)name;
+        ack.attempt = number;
+        ack.stream = part ? DEVOPSGENIE__V1__LOG_STREAM__STDERR : DEVOPSGENIE__V1__LOG_STREAM__STDOUT;
+        ack.next_offset = next_offset;
+        ack.window = (int64_t)session->channel->config.log_window_bytes - session->log_on_way;
+        ack.problem = problem;
+        message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_LOG_ACK;
+        message.log_ack = &ack;
+        session_post(session, &message);
+}
+
+// CRC-32C as RFC 3720 has it: the library leaves the inversions to its caller.
+static uint32_t crc32c(const ProtobufCBinaryData *data) {
+        return data->len ? ~crc32_iscsi(data->data, (int)data->len, ~0U) : 0;
+}
+
+static Devopsgenie__V1__LogAck__Problem problem_of(const struct session *session, const struct attempt *attempt,
+        const Devopsgenie__V1__LogChunk *chunk) {
+        int part = part_of((int)chunk->stream);
+        int64_t accepted = attempt->log[part].accepted, size = (int64_t)chunk->data.len;
+        int64_t total = attempt->log[0].accepted + attempt->log[1].accepted;
+        if (chunk->data.len > LOG_CHUNK_MAX)
+                return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__CHUNK_TOO_LARGE;
+        if (crc32c(&chunk->data) != chunk->crc32c)
+                return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__CHECKSUM;
+        if (chunk->offset < 0 || chunk->offset > accepted)
+                return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__GAP;
+        if (chunk->offset + size <= accepted)
+                return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__PROBLEM_UNSPECIFIED;
+        if (total + size > (int64_t)session->channel->config.max_log_bytes)
+                return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FULL;
+        if (session->log_on_way + size > (int64_t)session->channel->config.log_window_bytes)
+                return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__WINDOW;
+        return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__PROBLEM_UNSPECIFIED;
+}
+
+static void add_piece(struct session *session, struct attempt *attempt, const Devopsgenie__V1__LogChunk *chunk) {
+        struct batch *batch = &session->channel->logs;
+        int part = part_of((int)chunk->stream);
+        size_t known = (size_t)(attempt->log[part].accepted - chunk->offset), size = chunk->data.len - known;
+        Devopsgenie__Internal__LogPiece *item = add_report(batch, session,
+                &devopsgenie__internal__log_piece__descriptor, attempt->task, attempt->number, attempt->fence, size);
+        if (!item)
+                return;
+        item->stream = part + 1;
+        item->log_offset = attempt->log[part].accepted;
+        item->data.data = batch_bytes(batch, chunk->data.data + known, size);
+        item->data.len = size;
+        item->eof = chunk->eof;
+        attempt->log[part].accepted += (int64_t)size;
+        attempt->log[part].on_way++;
+        session->log_on_way += (int64_t)size;
+}
+
+void take_log(struct session *session, const Devopsgenie__V1__LogChunk *chunk) {
+        char task[UUID_SIZE];
+        int part = part_of((int)chunk->stream);
+        struct attempt *attempt = session_task(session, chunk->task, task)
+                                          ? attempt_find(session, task, chunk->attempt, chunk->fence)
+                                          : NULL;
+        if (!attempt || attempt->state < ATTEMPT_RUNNING) {
+                post_log_ack(session, chunk->task, chunk->attempt, part, 0, DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FENCED);
+                return;
+        }
+        Devopsgenie__V1__LogAck__Problem problem = problem_of(session, attempt, chunk);
+        bool is_new = chunk->offset + (int64_t)chunk->data.len > attempt->log[part].accepted ||
+                      (chunk->eof && chunk->offset + (int64_t)chunk->data.len == attempt->log[part].accepted);
+        if (!problem && is_new)
+                add_piece(session, attempt, chunk);
+        else
+                post_log_ack(session, chunk->task, chunk->attempt, part, attempt->log[part].durable, problem);
+}
+
+// Of an attempt's parts that had pieces in the load: how far each is now. One that is not where it was thought to be is
+// taken up where it is.
+static void settle_log(struct session *session, struct attempt *attempt, int part, int64_t offset) {
+        char name[TASK_NAME];
+        if (!attempt->log[part].answered)
+                return;
+        attempt->log[part].answered = false;
+        attempt->log[part].durable = offset;
+        bool gap = !attempt->log[part].on_way && attempt->log[part].accepted != offset;
+        if (gap)
+                attempt->log[part].accepted = offset;
+        session_name_task(session, attempt->task, name);
+        post_log_ack(session, name, attempt->number, part, offset,
+                gap ? DEVOPSGENIE__V1__LOG_ACK__PROBLEM__GAP : DEVOPSGENIE__V1__LOG_ACK__PROBLEM__PROBLEM_UNSPECIFIED);
+}
+
+static void lose_log(struct session *session, struct attempt *attempt) {
+        char name[TASK_NAME];
+        session_name_task(session, attempt->task, name);
+        post_log_ack(session, name, attempt->number, 0, 0, DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FENCED);
+        attempt_forget(session, attempt);
+}
+
+static struct attempt *attempt_of_piece(const struct load *load, unsigned i) {
+        const Devopsgenie__Internal__LogPiece *piece = (const void *)load->items[i];
+        return attempt_find(
+                load->sessions[i], piece->attempt->task_id, piece->attempt->attempt, piece->attempt->fence);
+}
+
+static void count_pieces(const struct load *load) {
+        for (unsigned i = 0; i < load->count; i++) {
+                const Devopsgenie__Internal__LogPiece *piece = (const void *)load->items[i];
+                struct attempt *attempt = attempt_of_piece(load, i);
+                load->sessions[i]->log_on_way -= (int64_t)piece->data.len;
+                if (!attempt)
+                        continue;
+                attempt->log[piece->stream - 1].on_way--;
+                attempt->log[piece->stream - 1].answered = true;
+        }
+}
+
+void logs_done(struct channel *channel, const struct load *load, const PGresult *result) {
+        count_pieces(load);
+        for (int row = 0; row < PQntuples(result); row++) {
+                int64_t i = row_int(result, row, "item") - 1;
+                struct attempt *attempt = i >= 0 && i < load->count ? attempt_of_piece(load, (unsigned)i) : NULL;
+                if (!attempt)
+                        continue;
+                if (PQgetisnull(result, row, PQfnumber(result, "stdout_offset"))) {
+                        lose_log(load->sessions[i], attempt);
+                        continue;
+                }
+                settle_log(load->sessions[i], attempt, 0, row_int(result, row, "stdout_offset"));
+                settle_log(load->sessions[i], attempt, 1, row_int(result, row, "stderr_offset"));
+        }
+        note_all(channel, load, CHANGE_LOGS);
+}
