@@ -1,4 +1,6 @@
-"""Streams of the task channel that a test drives message by message, and the organization, agents and tasks about them."""
+"""Streams of the task channel that a test drives message by message, and the organization, agents and tasks
+about them.
+"""
 
 import contextlib
 import json
@@ -143,7 +145,8 @@ class Stream:
     def hello(self, **fields):
         v1 = self.v1
         fields = {
-            "protocol_versions": [1], "instance_id": str(uuid.uuid4()), "kinds": [v1.COMMAND], "version": "test", **fields
+            "protocol_versions": [1], "instance_id": str(uuid.uuid4()), "kinds": [v1.COMMAND], "version": "test",
+            **fields,
         }  # fmt: skip
         return self.send(hello=v1.Hello(**fields))
 

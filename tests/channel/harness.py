@@ -1,5 +1,6 @@
-"""What fault tests are made of: workers in processes of their own, a proxy, a second replica, a PostgreSQL that may die,
-and one history of it all."""
+"""What fault tests are made of: workers in processes of their own, a proxy, a second replica, a PostgreSQL that may
+die, and one history of it all.
+"""
 
 import asyncio
 import base64
@@ -57,8 +58,8 @@ class Workers:
         key_file, log = self.folder / f"key-{number}", self.folder / f"worker-{number}.log"
         key_file.write_text(key or agent.key)
         command = [
-            sys.executable, HERE / program, "--endpoint", endpoint or agent.server.endpoint, "--ca", agent.server.ca_file,
-            "--key-file", key_file, "--history", self.history, *options,
+            sys.executable, HERE / program, "--endpoint", endpoint or agent.server.endpoint,
+            "--ca", agent.server.ca_file, "--key-file", key_file, "--history", self.history, *options,
         ]  # fmt: skip
         self.started.append(Process([str(word) for word in command], self.environment, key_file, log))
         return self.started[-1]
@@ -231,7 +232,9 @@ class Observer:
 
     def cancel(self, task, mode=1, grace=1):
         try:
-            return self.call("CancelTask", self.v1.CancelTaskRequest(name=task.name, mode=mode, grace={"seconds": grace}))
+            return self.call(
+                "CancelTask", self.v1.CancelTaskRequest(name=task.name, mode=mode, grace={"seconds": grace})
+            )
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.FAILED_PRECONDITION, error
             return None
@@ -288,7 +291,9 @@ class Observer:
         found = {table: self.scene.rows(table, columns, order=order) for table, (columns, order) in tables.items()}
         for row in found["task_attempts"]:
             for part in ("STDOUT", "STDERR"):
-                request = v1.ReadTaskLogRequest(name=row["task"], attempt=row["attempt"], stream=v1.LogStream.Value(part))
+                request = v1.ReadTaskLogRequest(
+                    name=row["task"], attempt=row["attempt"], stream=v1.LogStream.Value(part)
+                )
                 data = b"".join(piece.data for piece in self.scene.tasks.ReadTaskLog(request, timeout=30))
                 self.record("read", who="api", task=row["task"], attempt=row["attempt"], stream=part,
                             data=base64.b64encode(data).decode())  # fmt: skip

@@ -1,5 +1,5 @@
-"""Many agents in one process, each on a connection of its own, that do nothing but stay connected: they say Hello, beat,
-and come back as they are told to. A line on standard output whenever the number of those that stand has changed.
+"""Many agents in one process, each on a connection of its own, that do nothing but stay connected: they say Hello,
+beat, and come back as they are told to. A line on standard output whenever the number of those that stand has changed.
 
     python herd.py --endpoint HOST:PORT --ca FILE --keys FILE
 """

@@ -1,8 +1,8 @@
 """What everybody said and did in a test, and the rules that must hold for it.
 
 A history is a file of JSON lines, one an event, from any number of processes: each line is one write to a file opened
-for appending, and times are of CLOCK_MONOTONIC, which all processes of a machine share. Every event has `t`, `what` and,
-but for the database's rows, `who`:
+for appending, and times are of CLOCK_MONOTONIC, which all processes of a machine share. Every event has `t`, `what`
+and, but for the database's rows, `who`:
 
     said, heard       a worker's message: session, seq, part, and its fields
     ended             a worker's stream: session, code, reason
@@ -109,7 +109,9 @@ class History:
 
     def log(self, task, attempt, stream):
         """What the database holds, and what is wrong with it."""
-        rows = [r for r in self.tables["task_logs"] if (r["task"], r["attempt"], r["stream"]) == (task, attempt, stream)]
+        rows = [
+            r for r in self.tables["task_logs"] if (r["task"], r["attempt"], r["stream"]) == (task, attempt, stream)
+        ]
         data = bytearray()
         for row in sorted(rows, key=lambda row: row["log_offset"]):
             if row["log_offset"] != len(data):
@@ -130,7 +132,7 @@ def accepted_results(history):
         for before, after in itertools.pairwise(numbers):
             again = [c for c in history.changes[task] if before <= c["attempt"] < after and c["to_state"] == "PENDING"]
             if not again:
-                yield f"results of attempts {before} and {after} of {task} were accepted, and it was not pending between"
+                yield f"results of attempts {before} and {after} of {task} were accepted, and it did not wait between"
         for ack in acks:
             result = said.get(ack["result_id"])
             if result is None:
@@ -140,7 +142,7 @@ def accepted_results(history):
 
 
 def grants(history):
-    """Nothing starts with a fence that is dead: one that was lost, that a newer offer has followed, or of no attempt."""
+    """Nothing starts with a fence that is dead: one that was lost, that a newer offer has followed, or none."""
     heard = list(history.of("heard"))
     for _, stream in history.by(heard, "who", "session").items():
         dead = set()

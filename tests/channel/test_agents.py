@@ -8,7 +8,6 @@ from calls import until
 from dialogue import duration, named
 from genied import refused
 
-
 # --- Status ---
 
 
@@ -104,7 +103,9 @@ def test_a_server_that_stops_has_no_agents(v1, make_server, make_scene, make_rep
     agents = v1.AgentServiceStub(other.channel(scene.organization.owner.credential))
     stream.ends("UNAVAILABLE", "DRAINED", seconds=60)
     assert scene.server.process.wait(60) == 0
-    got = until(lambda: (a := agents.GetAgent(v1.GetAgentRequest(name=agent.name))).state == v1.Agent.DISCONNECTED and a)
+    got = until(
+        lambda: (a := agents.GetAgent(v1.GetAgentRequest(name=agent.name))).state == v1.Agent.DISCONNECTED and a
+    )
     assert got.HasField("state_time")
 
 

@@ -526,7 +526,9 @@ def test_a_result_that_waits_for_the_cancel_s_transaction_counts(scene, agent):
     stream, task = agent.stream(), scene.task()
     offer = stream.start(task)
     with scene.transaction() as psql:
-        psql(f"UPDATE tasks SET state = 'CANCELLING', cancel_mode = 1, cancel_grace = '30s' WHERE task_id = '{task.uid}'")
+        psql(
+            f"UPDATE tasks SET state = 'CANCELLING', cancel_mode = 1, cancel_grace = '30s' WHERE task_id = '{task.uid}'"
+        )
         psql(f"UPDATE task_leases SET cancelling = true WHERE task_id = '{task.uid}'")
         stream.result(offer)
         until(scene.waiting)
@@ -566,7 +568,8 @@ def test_what_becomes_of_what_an_agent_has(v1, scene, make_scene, agent):
     nothing = listed(v1, runs, task=f"{scene.name}/tasks/{uuid.uuid4()}")
     again = agent.stream(running=[
         listed(v1, runs), listed(v1, ended, True), listed(v1, offered), listed(v1, lost), nothing,
-        listed(v1, theirs), listed(v1, runs, fence=runs.fence + 1), listed(v1, failed, True), listed(v1, runs, task="x"),
+        listed(v1, theirs), listed(v1, runs, fence=runs.fence + 1), listed(v1, failed, True),
+        listed(v1, runs, task="x"),
     ])  # fmt: skip
     got = [(d.task, d.attempt, v1.Disposition.Decision.Name(d.decision)) for d in again.welcome.dispositions]
     assert got[:6] == [

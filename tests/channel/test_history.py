@@ -4,7 +4,7 @@ import base64
 import copy
 
 import pytest
-from history import check, read, Recorder
+from history import Recorder, check, read
 
 TASK, OTHER = "organizations/acme/tasks/1", "organizations/acme/tasks/2"
 
@@ -14,7 +14,7 @@ def b64(text):
 
 
 class Story:
-    """A history made by hand: a task whose first agent is lost, and whose second does it while somebody cancels another."""
+    """A history made by hand: a task whose first agent is lost and whose second does it, and one that is cancelled."""
 
     def __init__(self):
         self.events, self.clock = [], 0

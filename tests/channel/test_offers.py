@@ -149,7 +149,10 @@ def test_higher_priorities_go_first_and_of_equal_ones_the_older(scene, agent):
 
 
 def test_a_task_goes_to_an_agent_that_has_all_its_labels(scene):
-    one, two = scene.agent().stream(labels={"region": "eu"}), scene.agent().stream(labels={"region": "eu", "gpu": "yes"})
+    one, two = (
+        scene.agent().stream(labels={"region": "eu"}),
+        scene.agent().stream(labels={"region": "eu", "gpu": "yes"}),
+    )
     task = scene.task(labels={"gpu": "yes", "region": "eu"})
     for value in ("no", ""):
         scene.task(labels={"gpu": value})
@@ -397,8 +400,8 @@ def test_a_request_id_gives_the_same_task_again(scene):
 
 
 @pytest.mark.parametrize("fields", [
-    {"priority": 101}, {"priority": -101}, {"max_attempts": 11}, {"max_attempts": -1}, {"time_to_live": {"seconds": -1}},
-    {"time_to_live": {"seconds": 2592001}}, {"labels": {str(n): "" for n in range(21)}},
+    {"priority": 101}, {"priority": -101}, {"max_attempts": 11}, {"max_attempts": -1},
+    {"time_to_live": {"seconds": -1}}, {"time_to_live": {"seconds": 2592001}}, {"labels": {str(n): "" for n in range(21)}},
     {"idempotency_key": "x" * 101}, {"command": ""}, {"arguments": ["x"] * 101},
 ])  # fmt: skip
 def test_a_task_that_is_not_valid(scene, fields):

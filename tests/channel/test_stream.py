@@ -27,7 +27,13 @@ def test_hello_is_answered_with_welcome(v1, agent):
     stream = agent.stream()
     welcome = stream.welcome
     assert welcome.protocol_version == 1 and welcome.session_epoch >= 1 and welcome.session_token
-    times = [welcome.heartbeat_interval, welcome.silence_limit, welcome.lease, welcome.renew_interval, welcome.offer_limit]
+    times = [
+        welcome.heartbeat_interval,
+        welcome.silence_limit,
+        welcome.lease,
+        welcome.renew_interval,
+        welcome.offer_limit,
+    ]
     beat, silence, lease, renewal, offer = (t.ToTimedelta().total_seconds() for t in times)
     assert 0 < beat < silence and 0 < renewal < lease and offer > 0
     assert 0 < welcome.max_log_chunk_bytes <= 64 * 1024

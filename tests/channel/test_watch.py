@@ -1,5 +1,6 @@
 """WatchTasks and WatchAgents: each event once, in order, and nothing missed by who comes back with a token."""
 
+import itertools
 import random
 import threading
 
@@ -12,7 +13,9 @@ from genied import refused
 
 def ways(v1, events, task):
     return [
-        (v1.Task.State.Name(e.from_state), v1.Task.State.Name(e.to_state), e.attempt) for e in events if e.task == task.name
+        (v1.Task.State.Name(e.from_state), v1.Task.State.Name(e.to_state), e.attempt)
+        for e in events
+        if e.task == task.name
     ]
 
 
@@ -161,7 +164,7 @@ def test_nothing_is_missed_and_nothing_is_told_twice_under_concurrent_writers(v1
     for task in {way[0] for way in want}:
         states = [way[1:3] for way in want if way[0] == task]
         assert states[0] == ("STATE_UNSPECIFIED", "PENDING")
-        assert all(a[1] == b[0] for a, b in zip(states, states[1:])), states
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(states)), states
 
 
 def test_what_happens_to_agents_is_told(v1, scene):

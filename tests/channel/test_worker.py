@@ -4,8 +4,8 @@ import signal
 
 import pytest
 from calls import until
-from history import check, read
 from harness import Observer
+from history import check, read
 
 
 @pytest.fixture

@@ -272,7 +272,9 @@ class Worker:
         else:
             fresh = attempt.cancelled is None or attempt.cancelled.mode != cancel.mode
             attempt.cancelled = cancel
-        session.say(cancel_ack=pb.CancelAck(task=cancel.task, attempt=cancel.attempt, fence=cancel.fence, answer=answer))
+        session.say(
+            cancel_ack=pb.CancelAck(task=cancel.task, attempt=cancel.attempt, fence=cancel.fence, answer=answer)
+        )
         if fresh and attempt.child:
             self.terminate(attempt)
 
