@@ -279,7 +279,7 @@ class Scene:
         return json.loads(self.server.database.query(sql))
 
     @contextlib.contextmanager
-    def transaction(self):
+    def transaction(self, end="COMMIT"):
         """What is called with SQL runs it in a transaction that stays open until the block ends."""
         database = self.server.database
         psql = subprocess.Popen(
@@ -296,7 +296,7 @@ class Scene:
         try:
             yield run
         finally:
-            psql.communicate("COMMIT;\n")
+            psql.communicate(f"{end};\n")
 
     def waiting(self):
         """How many statements wait for a lock."""

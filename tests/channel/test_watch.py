@@ -1,5 +1,6 @@
 """WatchTasks and WatchAgents: each event once, in order, and nothing missed by who comes back with a token."""
 
+import contextlib
 import itertools
 import random
 import threading
@@ -165,6 +166,26 @@ def test_nothing_is_missed_and_nothing_is_told_twice_under_concurrent_writers(v1
         states = [way[1:3] for way in want if way[0] == task]
         assert states[0] == ("STATE_UNSPECIFIED", "PENDING")
         assert all(a[1] == b[0] for a, b in itertools.pairwise(states)), states
+
+
+def test_a_task_s_events_are_in_their_order_however_transactions_lie(v1, scene):
+    """A transaction that changes much, and began its changes before a task was there, changes that task too: a batch of
+    offers, say. Its number is the lower one; the task was made first all the same."""
+    watch = scene.watch()
+    made = []
+    maker = threading.Thread(target=lambda: made.append(scene.task(idempotency_key="held")))
+    with contextlib.ExitStack() as stack:
+        with scene.transaction(end="ROLLBACK") as first:
+            organization = f"(SELECT organization_id FROM organization_slugs WHERE slug = '{scene.organization.slug}')"
+            first(f"INSERT INTO task_keys SELECT {organization}, 'held', gen_random_uuid()")
+            maker.start()
+            until(scene.waiting)
+            batch = stack.enter_context(scene.transaction())
+            batch("SELECT pg_current_xact_id()")
+        maker.join(30)
+        batch(f"UPDATE tasks SET state = 'OFFERED', attempt = 1 WHERE task_id = '{made[0].uid}'")
+    events = watch.take(2)
+    assert ways(v1, events, made[0]) == [("STATE_UNSPECIFIED", "PENDING", 0), ("PENDING", "OFFERED", 1)]
 
 
 def test_what_happens_to_agents_is_told(v1, scene):
