@@ -402,7 +402,8 @@ def test_a_request_id_gives_the_same_task_again(scene):
 @pytest.mark.parametrize("fields", [
     {"priority": 101}, {"priority": -101}, {"max_attempts": 11}, {"max_attempts": -1},
     {"time_to_live": {"seconds": -1}}, {"time_to_live": {"seconds": 2592001}},
-    {"labels": {str(n): "" for n in range(21)}}, {"idempotency_key": "x" * 101}, {"command": ""}, {"arguments": ["x"] * 101},
+    {"labels": {str(n): "" for n in range(21)}}, {"idempotency_key": "x" * 101},
+    {"command": ""}, {"arguments": ["x"] * 101},
 ])  # fmt: skip
 def test_a_task_that_is_not_valid(scene, fields):
     with refused("INVALID_ARGUMENT"):
