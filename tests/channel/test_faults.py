@@ -24,8 +24,8 @@ from history import read
 # Times of a channel in a hurry, so that what lapses does so within seconds.
 LEASE, SILENCE = 6.0, 4.0
 HURRY = (
-    "--channel-lease-ms", "6000", "--channel-silence-ms", "4000", "--channel-heartbeat-ms", "1500",
-    "--channel-offer-ms", "2000",
+    "--task-lease-ms", "6000", "--agent-silence-ms", "4000", "--agent-heartbeat-ms", "1500", "--task-offer-ms", "2000",
+    "--drain-spread-ms", "1000",
 )  # fmt: skip
 
 
@@ -425,7 +425,7 @@ def test_a_thousand_agents_come_back_when_a_replica_is_stopped(v1, world, stubs,
                 herd.wait()
 
 
-PATIENT = ("--channel-lease-ms", "60000", "--channel-silence-ms", "30000")
+PATIENT = ("--drain-spread-ms", "5000")  # a lease and a silence as they are by default
 
 
 # --- Clocks ---

@@ -242,7 +242,7 @@ def test_a_full_window_delays_no_cancel(v1, scene, running):
 
 
 def test_an_attempt_has_only_so_much_log(v1, scene, make_server, make_scene):
-    scene = make_scene(make_server("--channel-max-log-bytes", "200000"))
+    scene = make_scene(make_server("--max-log-bytes", "200000"))
     stream = scene.agent().stream()
     offer = stream.start(task := scene.task())
     assert stream.welcome.max_log_bytes == 200_000
