@@ -1,0 +1,467 @@
+"""Faults, each on the recorded history of what both sides said: whatever dies, hangs or lies, no task is lost or done
+twice, no log has a hole, and every cancel is answered.
+
+What is random here comes from one seed, which a failing test prints: GENIE_SEED=… runs it again.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from calls import until
+from genied import free_port
+from harness import HERE, Observer, Postgres, Proxy, Replica, Workers
+from history import read
+
+# Times of a channel in a hurry, so that what lapses does so within seconds.
+LEASE, SILENCE = 6.0, 4.0
+HURRY = (
+    "--task-lease-ms", "6000", "--agent-silence-ms", "4000", "--agent-heartbeat-ms", "1500", "--task-offer-ms", "2000",
+    "--drain-spread-ms", "1000",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        postgres = Postgres(tmp_path_factory.mktemp("postgres"))
+        patch.setenv("GENIE_TEST_DATABASE_URL", postgres.url)
+        yield postgres
+        postgres.stop()
+
+
+class World:
+    """A server on a PostgreSQL that may both die, an organization, workers behind a proxy or not, and the history."""
+
+    def __init__(self, postgres, server, scene, workers, path):
+        self.seed = int(os.environ.get("GENIE_SEED") or random.randrange(1 << 32))
+        print(f"GENIE_SEED={self.seed}")
+        self.random = random.Random(self.seed)
+        self.postgres, self.server, self.scene, self.workers, self.path = postgres, server, scene, workers, path
+        self.observer, self.agents = Observer(scene, path), {}
+
+    def worker(self, *options, agent=None, **how):
+        agent = agent or self.scene.agent()
+        worker = self.workers(agent, "--seed", str(self.random.randrange(1 << 32)), *options, **how)
+        self.agents[worker] = (agent, options, how)
+        return worker
+
+    def kill_worker(self, worker):
+        """kill -9, and a new process of the same agent, which knows nothing of what the old one had."""
+        who = self.who(worker)
+        worker.kill()
+        for name in who:
+            self.observer.record("killed", who=name)
+        agent, options, how = self.agents.pop(worker)
+        return self.worker(*options, agent=agent, **how)
+
+    def who(self, worker):
+        """The instance that a worker's process is: the one whose Hello has the key's agent, the newest at this time."""
+        return {
+            e["who"]
+            for e in read(self.path)
+            if e.get("part") == "hello" and e["version"] == f"pid-{worker.process.pid}"
+        }
+
+    def request_id(self):
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+    def task(self, kind=None):
+        """A task of some kind that ends by itself."""
+        kind = kind or self.random.choice(["echo", "steps", "loud", "flaky", "failing", "both"])
+        script = {
+            "echo": "echo hello",
+            "steps": "for i in 1 2 3 4 5 6 7 8; do echo step $i; sleep 0.1; done",
+            "loud": f"seq 1 {self.random.randrange(1000, 60000)}",
+            "flaky": "echo try; test $(od -An -N1 -tu1 /dev/urandom) -lt 128",
+            "failing": "echo no; exit 3",
+            "both": "for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; sleep 0.05; done",
+        }[kind]
+        return self.observer.create(
+            "script", [script], self.request_id(), max_attempts=10, time_to_live={"seconds": 3600}
+        )
+
+    def said(self, task, part, begin=0, what=None):
+        """An event of this task in the history, once there is one."""
+
+        def find():
+            for event in read(self.path)[begin:]:
+                if event.get("part") == part and event.get("task") == task.name and what in (None, event["what"]):
+                    return event
+
+        return until(find, 60)
+
+    def pause(self, least, most):
+        time.sleep(self.random.uniform(least, most))  # a moment that is as good as any: no test waits for it
+
+    def hurry(self):
+        """Tasks that wait for their next attempt wait no longer."""
+        with contextlib.suppress(AssertionError):
+            self.scene.age("tasks", "next_attempt_time", "state = 'PENDING' AND next_attempt_time > now()", "1 hour")
+
+    def settle(self, seconds=150):
+        """All is well again: every task ends."""
+
+        def ended():
+            self.hurry()
+            try:
+                rows = self.scene.rows("tasks", "state")
+            except AssertionError:  # the database is still coming back
+                return False
+            return all(r["state"] not in ("PENDING", "OFFERED", "RUNNING", "CANCELLING") for r in rows)
+
+        until(ended, seconds)
+
+    def check(self):
+        self.settle()
+        self.logs_arrive()
+        self.observer.check()
+
+    def logs_arrive(self):
+        """What workers that live still have of logs they send, results or not."""
+
+        def quiet():
+            before = len(read(self.path))
+            time.sleep(0.5)
+            return not any(e.get("part") in ("log_chunk", "log_ack") for e in read(self.path)[before:])
+
+        until(quiet, 30)
+
+
+@pytest.fixture
+def world(postgres, make_server, make_scene, stubs, tmp_path):
+    server = make_server(*HURRY)
+    scene = make_scene(server)
+    workers = Workers(tmp_path, stubs)
+    world = World(postgres, server, scene, workers, workers.history)
+    yield world
+    world.observer.over = True
+    workers.close()
+
+
+# --- Deaths ---
+
+
+def kill_server(world, workers):
+    world.server.kill()
+    world.server.start()
+    return workers
+
+
+def kill_backend(world, workers):
+    """One of the server's own connections: PostgreSQL then ends them all, and recovers."""
+    sql = f"SELECT pid FROM pg_stat_activity WHERE datname = '{world.server.database.name}' AND pid <> pg_backend_pid()"
+    pids = world.server.database.query(sql).split()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(world.random.choice(pids)), signal.SIGKILL)
+    until(lambda: answers(world))
+    return workers
+
+
+def kill_postgres(world, workers):
+    world.postgres.kill()
+    world.postgres.start()
+    return workers
+
+
+def kill_agent(world, workers):
+    victim = world.random.choice(workers)
+    return [world.kill_worker(w) if w is victim else w for w in workers]
+
+
+def answers(world):
+    try:
+        return world.server.database.query("SELECT 1") == "1"
+    except AssertionError:
+        return False
+
+
+DEATHS = [kill_server, kill_backend, kill_postgres, kill_agent]
+EDGES = [  # what has just been said or heard when somebody dies
+    ("heard", "task_assign"), ("said", "task_ack"), ("heard", "start_grant"), ("said", "side_effect"),
+    ("heard", "side_effect_ack"), ("said", "log_chunk"), ("heard", "log_ack"), ("said", "result"),
+    ("heard", "result_ack"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_death_at_every_edge(world, death):
+    workers = [world.worker("--slots", "2") for _ in range(2)]
+    for what, part in EDGES:
+        begin = len(read(world.path)) if Path(world.path).exists() else 0
+        task = world.task("steps" if part != "result_ack" else "echo")
+        world.said(task, part, begin, what)
+        workers = death(world, workers)
+        world.hurry()
+    world.check()
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_death_while_tasks_are_cancelled(world, death):
+    workers = [world.worker("--slots", "4")]
+    for part in ("task_assign", "start_grant", "log_ack"):
+        task = world.observer.create("script", ["echo up; exec sleep 300"], world.request_id())
+        world.said(task, part)
+        world.observer.cancel(task)
+        workers = death(world, workers)
+    world.check()
+    states = set(world.observer.settled())
+    assert states <= {"CANCELLED", "CANCEL_UNCONFIRMED", "DEAD"}, states
+
+
+def test_deaths_of_all_kinds_at_random(world):
+    workers = [world.worker("--slots", "4") for _ in range(3)]
+    stop = threading.Event()
+
+    def make():
+        for _ in range(40):
+            if stop.is_set():
+                return
+            task = world.task()
+            if world.random.random() < 0.2:
+                world.observer.cancel(task)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    for _ in range(8):
+        world.pause(0.5, 2)
+        workers = world.random.choice(DEATHS)(world, workers)
+    maker.join(120)
+    stop.set()
+    assert not maker.is_alive()
+    world.check()
+
+
+# --- Connections ---
+
+
+@pytest.fixture
+def proxy(world):
+    with contextlib.closing(Proxy(world.server.endpoint)) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("mode", ["up", "down", "stall", "slow"])
+def test_a_connection_that_passes_one_way_or_none_or_slowly(world, proxy, mode):
+    world.worker(endpoint=proxy.endpoint)
+    other = world.worker("--slots", "1")
+    tasks = [world.task(kind) for kind in ("steps", "loud", "steps", "echo", "both", "loud")]
+    world.said(tasks[0], "start_grant")
+    proxy.mode = mode
+    more = [world.task() for _ in range(4)]
+    time.sleep(SILENCE + LEASE)  # the fault lasts until all that can lapse has lapsed
+    proxy.mode = "pass"
+    assert other.alive() and more
+    world.check()
+
+
+def test_a_connection_that_is_cut_again_and_again(world, proxy):
+    world.worker("--slots", "4", endpoint=proxy.endpoint)
+    for _ in range(15):
+        world.task()
+    for _ in range(20):
+        world.pause(0.05, 0.6)
+        proxy.cut()
+    world.check()
+
+
+# --- Agents that lie, sleep, or are two ---
+
+
+def test_an_agent_that_sleeps_beyond_its_lease_and_wakes(world):
+    sleeper = world.worker("--slots", "2")
+    count = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.1; done"
+    tasks = [world.observer.create("script", [count], world.request_id(), max_attempts=10) for _ in range(2)]
+    for task in tasks:
+        world.said(task, "log_ack")
+    sleeper.signal(signal.SIGSTOP)
+    world.worker("--slots", "2")
+    until(lambda: (world.hurry(), all(world.scene.get(task).attempt > 1 for task in tasks))[1], 60)
+    sleeper.signal(signal.SIGCONT)
+    world.check()
+    assert {world.scene.state(task) for task in tasks} == {"SUCCEEDED"}
+
+
+def test_two_agents_with_one_key(world):
+    agent = world.scene.agent()
+    for _ in range(2):
+        world.worker("--slots", "2", agent=agent)
+    for _ in range(12):
+        world.task()
+    world.check()
+
+
+def test_messages_that_come_twice_and_late(world):
+    for _ in range(2):
+        world.worker("--slots", "4", program="chaos.py")
+    for _ in range(25):
+        task = world.task()
+        if world.random.random() < 0.2:
+            world.observer.cancel(task)
+    world.check()
+
+
+def test_a_full_log_window_delays_no_cancel(world):
+    """The database takes no log while this lasts, so that the window fills; the cancel is obeyed all the same."""
+    world.worker()
+    task = world.observer.create("script", ["exec yes"], world.request_id())
+    world.said(task, "log_ack")
+    with world.scene.transaction() as psql:
+        psql(f"SELECT 1 FROM task_attempts WHERE task_id = '{task.uid}' FOR UPDATE")
+        until(lambda: quiet_logs(world, task))
+        begin = len(read(world.path))
+        world.observer.cancel(task, grace=1)
+        world.said(task, "cancel", begin, "heard")
+        until(lambda: any(e.get("part") == "cancel_ack" and e["answer"] == "STOPPED" for e in read(world.path)[begin:]))
+    world.check()
+    assert world.scene.state(task) == "CANCELLED"
+
+
+def quiet_logs(world, task):
+    """No more of the log is sent: the window is full."""
+
+    def count():
+        return sum(e.get("part") == "log_chunk" for e in read(world.path))
+
+    before = count()
+    time.sleep(0.3)
+    return count() == before
+
+
+# --- Replicas ---
+
+
+BALANCER = """
+global
+    maxconn 8000
+defaults
+    mode tcp
+    timeout connect 2s
+    timeout client 120s
+    timeout server 120s
+    retries 3
+    option redispatch
+listen platform
+    bind 127.0.0.1:{port}
+    balance roundrobin
+    default-server check inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions
+    server one {one}
+    server two {two}
+"""
+
+
+@contextlib.contextmanager
+def balancer(folder, one, two):
+    """haproxy before two replicas; it passes TLS through."""
+    port = free_port()
+    settings = folder / "haproxy.cfg"
+    # A drained replica's connections are the agents' to end: no shutdown-sessions.
+    text = BALANCER.replace(" on-marked-down shutdown-sessions", "")
+    settings.write_text(text.format(port=port, one=one.endpoint, two=two.endpoint))
+    process = subprocess.Popen(["haproxy", "-db", "-f", settings], stderr=subprocess.DEVNULL)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_tasks_go_on_while_replicas_behind_a_balancer_are_restarted(world, tmp_path):
+    with contextlib.closing(Replica(world.server, tmp_path).start()) as second:
+        with balancer(tmp_path, world.server, second) as endpoint:
+            for _ in range(4):
+                world.worker("--slots", "4", endpoint=endpoint)
+            for round in range(2):
+                for replica in (world.server, second):
+                    for _ in range(6):
+                        world.task()
+                    world.pause(0.2, 1)
+                    replica.stop() if round == 0 else replica.kill()
+                    replica.start()
+            world.check()
+
+
+def test_a_thousand_agents_come_back_when_a_replica_is_stopped(v1, world, stubs, tmp_path):
+    count = int(os.environ.get("GENIE_HERD") or 1000)
+    create = world.scene.agents.CreateAgent.future
+    keys = []
+    for at in range(0, count, 50):
+        made = [create(v1.CreateAgentRequest(parent=world.scene.name, agent=v1.Agent(display_name=str(at + n))))
+                for n in range(min(50, count - at))]  # fmt: skip
+        keys += [future.result().secret for future in made]
+    (tmp_path / "keys").write_text("\n".join(keys))
+    environment = {**os.environ, "PYTHONPATH": f"{stubs}:{HERE}"}
+
+    def connected():
+        return len(world.scene.rows("agent_sessions", "1 AS one", "disconnect_time IS NULL"))
+
+    with contextlib.closing(Replica(world.server, tmp_path, *PATIENT).start()) as second:
+        world.server.options = PATIENT
+        world.server.stop()
+        world.server.start()
+        with balancer(tmp_path, world.server, second) as endpoint, open(tmp_path / "herd.log", "wb") as log:
+            herd = subprocess.Popen(
+                [sys.executable, HERE / "herd.py", "--endpoint", endpoint, "--ca", world.server.ca_file, "--keys",
+                 tmp_path / "keys"], env=environment, stdout=log, stderr=log,
+            )  # fmt: skip
+            try:
+                until(lambda: connected() == count, 120)
+                for replica in (world.server, second):
+                    replica.stop()
+                    replica.start()
+                    until(lambda: connected() == count, 120)
+                text = (tmp_path / "herd.log").read_text()
+                assert "Traceback" not in text, text[-3000:]
+            finally:
+                herd.kill()
+                herd.wait()
+
+
+PATIENT = ("--drain-spread-ms", "5000")  # a lease and a silence as they are by default
+
+
+# --- Clocks ---
+
+
+FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+
+
+@pytest.mark.skipif(not FAKETIME, reason="there is no libfaketime")
+def test_a_wall_clock_that_jumps(v1, world, tmp_path, connect):
+    """The server's, a day ahead and back while tasks run: times on the channel are durations, and the database's clock
+    is the one that counts."""
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    world.server.stop()
+    world.server.environment |= {
+        "LD_PRELOAD": str(FAKETIME[0]), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "ASAN_OPTIONS": "verify_asan_link_order=0",
+    }  # fmt: skip
+    world.server.start()
+    world.worker("--slots", "4")
+    agent = next(iter(world.agents.values()))[0]
+    until(lambda: agent.state() == "CONNECTED")
+    for jump in ("+1d", "-1d", "+30d", "+0"):
+        tasks = [world.task("steps") for _ in range(3)]
+        for task in tasks:
+            world.said(task, "log_ack")
+        clock.write_text(jump)
+        for task in tasks:
+            until(lambda task=task: row_state(world, task) == "SUCCEEDED", 30)
+        starts = {row["start_count"] for row in world.scene.rows("tasks", "start_count")}
+        assert starts == {1}, "an attempt was lost to a clock"
+        clock.write_text("+0")
+    until(lambda: agent.state() == "CONNECTED")
+    world.check()
+
+
+def row_state(world, task):
+    return world.scene.rows("tasks", "state", f"task_id = '{task.uid}'")[0]["state"]
