@@ -283,10 +283,12 @@ def test_one_that_rejects_all_stalls_no_one(v1, scene):
             bad.send(task_reject=v1.TaskReject(**named(offer), reason="NO", retry_after=duration(0.2)))
         good.send(heartbeat=v1.Heartbeat())
         while (message := good.next()).WhichOneof("part") != "ping":
-            offer = good.take(message.task_assign)
-            good.finish(offer)
-            good.credits(5)
-            taken.add(offer.task)
+            if message.WhichOneof("part") == "task_assign":
+                good.send(task_ack=v1.TaskAck(**named(message.task_assign)))
+            elif message.WhichOneof("part") == "start_grant":
+                taken.add(message.start_grant.task)
+                good.result(message.start_grant)
+                good.credits(5)
 
 
 def test_one_that_answers_nothing_stalls_no_one(scene):
@@ -374,7 +376,8 @@ def test_a_task_that_was_started_may_wait_no_longer_either(scene, agent):
     task = scene.task(time_to_live={"seconds": 3600}, max_attempts=10)
     stream.finish(stream.start(task), "FAILED", retry_after=duration(600))
     scene.age("tasks", "expire_time", f"task_id = '{task.uid}'", "2 hours")
-    assert scene.becomes(task, "DEAD").failure.reason == "TIME_TO_LIVE"
+    scene.becomes(task, "DEAD")
+    assert scene.rows("task_events", "reason", order="sequence")[-1]["reason"] == "TIME_TO_LIVE"
 
 
 # --- Creation ---
