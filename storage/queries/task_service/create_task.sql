@@ -12,7 +12,7 @@ WITH earlier AS (
   SELECT 'TARGET_AGENT_UNKNOWN', NULL
    WHERE :target_agent <> '' AND NOT EXISTS (SELECT FROM earlier)
      AND NOT EXISTS (SELECT FROM agents a
-                      WHERE a.organization_id = :organization_id AND a.agent_id = right(:target_agent, 36)::uuid)
+                      WHERE a.organization_id = :organization_id AND a.agent_id = right(nullif(:target_agent, ''), 36)::uuid)
 ), keyed AS (
   INSERT INTO task_keys (organization_id, idempotency_key, task_id, request_id)
     SELECT :organization_id, CASE :idempotency_key WHEN '' THEN :new_id::uuid::text ELSE :idempotency_key END, :new_id,
