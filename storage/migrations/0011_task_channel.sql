@@ -134,7 +134,7 @@ BEGIN
         SELECT t.task_id FROM tasks_live t
          WHERE t.organization_id = organization_ids[i] AND t.state = 'PENDING' AND t.kind = kinds[i]
            AND t.next_attempt_time <= now() AND t.expire_time > now()
-           AND t.labels <@ labels[i] AND (t.target_agent_id IS NULL OR t.target_agent_id = agent_ids[i])
+           AND t.labels <@ claim_tasks.labels[i] AND (t.target_agent_id IS NULL OR t.target_agent_id = agent_ids[i])
            AND EXISTS (SELECT FROM agent_sessions s
                         WHERE s.organization_id = organization_ids[i] AND s.agent_id = agent_ids[i]
                           AND s.session_epoch = epochs[i] AND s.disconnect_time IS NULL)
