@@ -290,7 +290,8 @@ class Scene:
         def run(sql):
             psql.stdin.write(f"{sql};\n\\echo done\n")
             psql.stdin.flush()
-            assert psql.stdout.readline() == "done\n"
+            while (line := psql.stdout.readline()) != "done\n":
+                assert line, "psql has ended"
 
         run("BEGIN")
         try:
@@ -339,14 +340,16 @@ class Agent:
 
 
 class Watch:
-    """A Watch call; its first message has come, and is a token's."""
+    """A Watch call. Without a token to resume from, its first message is a token's, and has come."""
 
     def __init__(self, method, request):
         self.call, self.messages = method(request), queue.SimpleQueue()
         threading.Thread(target=self.read, daemon=True).start()
-        first = self.next()
-        self.token = first.resume_token
-        assert self.token and not first.HasField("event_time"), first
+        self.token = request.resume_token
+        if not self.token:
+            first = self.next()
+            self.token = first.resume_token
+            assert self.token and not first.HasField("event_time"), first
 
     def read(self):
         try:
