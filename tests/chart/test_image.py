@@ -1,0 +1,111 @@
+"""genie-agent's image, built by its Containerfile on a minimal Debian of this machine's: no registry of images is needed."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+USER = 65532
+
+pytestmark = [
+    pytest.mark.skipif(os.getuid() != 0, reason="a Debian to build on is made by root only"),
+    pytest.mark.skipif(not (ROOT / "tools/genie-agent/CMakeLists.txt").exists(), reason="there is no genie-agent yet"),
+]
+
+
+class Image:
+    def __init__(self, config, root):
+        self.config, self.root = config, root
+
+    @property
+    def program(self):
+        (program,) = self.config["Entrypoint"]
+        return program
+
+    def files(self):
+        return [path for path in self.root.rglob("*") if not path.is_symlink()]
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory):
+    storage = tmp_path_factory.mktemp("storage")
+
+    def buildah(*arguments):
+        command = ["buildah", "--root", storage / "root", "--runroot", storage / "run", "--storage-driver", "vfs", *arguments]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        return done.stdout.strip()
+
+    base = buildah("from", "scratch")
+    buildah("copy", base, os.environ["GENIE_DEBIAN"], "/")
+    buildah("commit", "--rm", base, "localhost/debian")
+    options = ["--isolation", "chroot", "--timestamp", "0", "--build-arg", "BASE=localhost/debian"]
+    buildah("bud", *options, "--file", "tools/genie-agent/Containerfile", "--tag", "localhost/genie-agent", ".")
+    config = json.loads(buildah("inspect", "--type", "image", "localhost/genie-agent"))["OCIv1"]["config"]
+    yield Image(config, Path(buildah("mount", buildah("from", "localhost/genie-agent"))))
+    buildah("rm", "--all")
+
+
+def test_runs_as_nobody_in_particular(image):
+    assert image.config["User"] == f"{USER}:{USER}"
+
+
+def test_starts_the_agent(image):
+    assert "Cmd" not in image.config
+    done = subprocess.run(
+        ["/usr/sbin/chroot", f"--userspec={USER}:{USER}", image.root, image.program, "--help"],
+        env={},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(image.program).name in done.stdout
+
+
+def test_has_no_port_and_no_secret(image):
+    assert "ExposedPorts" not in image.config
+    assert image.config["Env"] == ["PATH=/usr/bin", "HOME=/var/lib/genie-agent"]
+
+
+def test_labels_tell_what_it_is(image):
+    labels = {key.removeprefix("org.opencontainers.image."): value for key, value in image.config["Labels"].items()}
+    assert labels["title"] == "genie-agent"
+    assert labels["version"] == re.search(r"project\(devopsgenie VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())[1]
+    assert labels.keys() >= {"description", "revision"}
+
+
+def test_has_no_program_but_the_agent(image):
+    """No shell above all. Libraries that are executable files are named as such."""
+    runnable = [path for path in image.files() if path.is_file() and path.stat().st_mode & 0o111]
+    programs = [path for path in runnable if ".so" not in path.name]
+    assert programs == [image.root / image.program[1:]]
+
+
+def test_only_state_and_tmp_can_be_written(image):
+    assert [path for path in image.files() if path.stat().st_uid == USER] == [image.root / "var/lib/genie-agent"]
+    assert [path for path in image.files() if path.stat().st_mode & stat.S_IWOTH] == [image.root / "tmp"]
+    assert not [path for path in image.files() if path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
+    assert image.config["Volumes"] == {"/var/lib/genie-agent": {}}
+
+
+def test_knows_certificate_authorities(image):
+    bundle = (image.root / "etc/ssl/certs/ca-certificates.crt").read_text()
+    assert bundle.count("BEGIN CERTIFICATE") > 100
+    for link in ("usr/lib/ssl/cert.pem", "usr/lib/ssl/certs"):
+        assert (image.root / os.readlink(image.root / link)[1:]).exists()
+
+
+def test_names_its_packages_and_their_licences(image):
+    packages = {path.name for path in (image.root / "var/lib/dpkg/status.d").iterdir()}
+    assert {"libc6", "libgrpc29", "libssl3", "ca-certificates"} <= packages
+    for package in packages:
+        assert (image.root / f"usr/share/doc/{package}/copyright").stat().st_size > 0
+
+
+def test_has_no_time_of_its_own(image):
+    assert {path.stat().st_mtime for path in image.files()} == {0}
