@@ -12,7 +12,7 @@ from conftest import CHART, ROOT, VALUES, Refused, Rendered, run_helm
 
 SETS = sorted(path.stem for path in VALUES.glob("*.yaml"))
 VERSIONS = ["1.29", "1.30", "1.31", "1.32", "1.33", "1.34"]
-HOST = {"name": "github.com", "forge": "github", "token": {"existingSecret": "vcs"}}
+HOST = {"host": "github.com", "forge": "github", "token": {"existingSecret": "vcs"}}
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -87,10 +87,14 @@ class TestSecurity:
             "readOnlyRootFilesystem": True,
         }
 
-    def test_writes_to_its_state_and_to_tmp_only(self, render, name):
+    def test_writes_to_its_own_folders_only(self, render, name):
         rendered = render(name)
         own = [each for each in rendered.container["volumeMounts"] if each["mountPath"] not in ("/opt/tools",)]
-        assert {each["mountPath"] for each in own if not each.get("readOnly")} == {"/var/lib/genie-agent", "/tmp"}
+        assert {each["mountPath"] for each in own if not each.get("readOnly")} == {
+            "/var/lib/genie-agent",
+            "/var/cache/genie-agent",
+            "/tmp",
+        }
 
     def test_nothing_comes_in(self, render, name):
         rendered = render(name)
@@ -136,68 +140,79 @@ def test_one_agent_at_a_time(render):
 
 def test_minimal_configuration(render):
     assert render().config == {
-        "concurrency": 4,
+        "cache-bytes": 2 << 30,
+        "cache-directory": "/var/cache/genie-agent",
+        "command-slots": 4,
         "endpoint": "platform.example.com:443",
-        "key_file": "/run/secrets/genie-agent/key/key",
-        "state_dir": "/var/lib/genie-agent",
+        "key-file": "/run/secrets/genie-agent/key/key",
+        "log-level": "info",
+        "pull-request-slots": 2,
+        "shutdown-grace-ms": 20000,
+        "state-directory": "/var/lib/genie-agent",
     }
 
 
 def test_full_configuration(render):
     assert render("everything").config == {
-        "author_email": "robot@example.com",
-        "author_name": "Platform Robot",
-        "ca_file": "/run/secrets/genie-agent/ca/root.pem",
-        "commands": [
-            {
-                "allowed_arguments": ["deployment/[a-z-]{1,60}"],
-                "arguments": ["rollout", "restart"],
-                "name": "restart",
-                "program": "/usr/bin/kubectl",
-                "time_limit_s": 300,
+        "author-email": "robot@example.com",
+        "author-name": "Platform Robot",
+        "ca-file": "/run/secrets/genie-agent/ca/root.pem",
+        "cache-bytes": 5 << 30,
+        "cache-directory": "/var/cache/genie-agent",
+        "command-slots": 8,
+        "commands": {
+            "restart": {
+                "description": "Restarts a deployment",
+                "argv": ["/usr/bin/kubectl", "rollout", "restart"],
+                "arguments": ["deployment/[a-z0-9-]+"],
+                "more-arguments": "--timeout=[0-9]+s",
+                "environment": ["KUBECONFIG"],
+                "directory": "/tmp",
             }
-        ],
-        "concurrency": 8,
+        },
         "endpoint": "platform.example.com:8443",
-        "git_hosts": [
+        "git-hosts": [
             {
-                "api_url": "https://api.github.com",
-                "ca_file": "/run/secrets/genie-agent/git/github.com/ca/ca.pem",
-                "name": "github.com",
+                "api-url": "https://api.github.com",
+                "ca-file": "/run/secrets/genie-agent/git/github.com/ca/ca.pem",
+                "host": "github.com",
                 "forge": "github",
-                "token_file": "/run/secrets/genie-agent/git/github.com/token/pat",
+                "token-file": "/run/secrets/genie-agent/git/github.com/token/pat",
                 "user": "robot",
             }
         ],
-        "key_file": "/run/secrets/genie-agent/key/dga",
+        "key-file": "/run/secrets/genie-agent/key/dga",
         "labels": {"cluster": "production", "region": "eu-west-1"},
-        "log_level": "debug",
-        "signing_key_file": "/run/secrets/genie-agent/signing/id_ed25519",
-        "state_dir": "/var/lib/genie-agent",
+        "log-level": "debug",
+        "pull-request-limit-ms": 60000,
+        "pull-request-slots": 3,
+        "shutdown-grace-ms": 120000,
+        "signing-key-file": "/run/secrets/genie-agent/signing/id_ed25519",
+        "state-directory": "/var/lib/genie-agent",
     }
 
 
 def test_several_hosts(render):
-    hosts = render("hosts").config["git_hosts"]
+    hosts = render("hosts").config["git-hosts"]
     folder = "/run/secrets/genie-agent/git"
     assert hosts == [
-        {"name": "github.com", "forge": "github", "token_file": f"{folder}/github.com/token/github"},
+        {"host": "github.com", "forge": "github", "token-file": f"{folder}/github.com/token/github"},
         {
-            "name": "gitlab.example.com:8929",
+            "host": "gitlab.example.com:8929",
             "forge": "gitlab",
-            "api_url": "https://gitlab.example.com:9443/api/v4",
-            "token_file": f"{folder}/gitlab.example.com_8929/token/gitlab",
-            "ca_file": f"{folder}/gitlab.example.com_8929/ca/ca.crt",
+            "api-url": "https://gitlab.example.com:9443/api/v4",
+            "token-file": f"{folder}/gitlab.example.com_8929/token/gitlab",
+            "ca-file": f"{folder}/gitlab.example.com_8929/ca/ca.crt",
         },
-        {"name": "git.default.svc", "forge": "gitea", "allow_http": True, "token_variable": "GITEA_TOKEN"},
-        {"name": "ghe.example.com", "forge": "github", "token_file": "/mnt/secrets-store/ghe"},
+        {"host": "git.default.svc", "forge": "gitea", "allow-http": True, "token-variable": "GITEA_TOKEN"},
+        {"host": "ghe.example.com", "forge": "github", "token-file": "/mnt/secrets-store/ghe"},
     ]
 
 
 def files_of(config):
     """Every file that a configuration names."""
     for key, value in config.items():
-        if key.endswith("_file"):
+        if key.endswith("-file"):
             yield value
         for each in value if isinstance(value, list) else []:
             if isinstance(each, dict):
@@ -227,18 +242,20 @@ def test_secrets_by_name(render):
 
 def test_key_from_a_volume_of_ones_own(render):
     rendered = render(agentKey={"file": "/mnt/store/key"})
-    assert rendered.config["key_file"] == "/mnt/store/key"
+    assert rendered.config["key-file"] == "/mnt/store/key"
     assert "agent-key" not in rendered.text
 
 
 def test_configuration_is_mounted(render):
     rendered = render()
-    assert rendered.container["args"] == ["--config", f"{rendered.mount('config')['mountPath']}/genie-agent.json"]
+    path = f"{rendered.mount('config')['mountPath']}/genie-agent.json"
+    assert rendered.container["env"] == [{"name": "GENIE_AGENT_CONFIG", "value": path}]
     assert rendered.volume("config")["configMap"]["name"] == rendered.one("ConfigMap")["metadata"]["name"]
 
 
 def test_extra_configuration_wins(render):
-    assert render(extraConfig={"concurrency": 2, "new": {"x": 1}}).config.items() >= {"concurrency": 2, "new": {"x": 1}}.items()
+    config = render(extraConfig={"log-level": "error", "x": {"z": 1}}).config
+    assert config["log-level"] == "error" and config["x"] == {"z": 1}
 
 
 def test_changed_configuration_is_another_pod(render):
@@ -246,7 +263,7 @@ def test_changed_configuration_is_another_pod(render):
         return render(**values).pod["metadata"]["annotations"]["checksum/config"]
 
     assert checksum() == checksum(image={"tag": "2"})
-    assert checksum() != checksum(concurrency=5)
+    assert checksum() != checksum(logLevel="debug")
 
 
 # The pod.
@@ -254,8 +271,23 @@ def test_changed_configuration_is_another_pod(render):
 
 def test_state_without_a_claim(render):
     rendered = render()
-    assert rendered.volume("state") == {"name": "state", "emptyDir": {"sizeLimit": "2Gi"}}
+    assert rendered.volume("state") == {"name": "state", "emptyDir": {"sizeLimit": "1Gi"}}
     assert not rendered.all("PersistentVolumeClaim")
+
+
+def test_cache_is_limited_by_the_agent_before_the_pod_is_evicted(render):
+    rendered = render("everything")
+    assert rendered.volume("cache")["emptyDir"] == {"sizeLimit": "6Gi"}
+    assert rendered.config["cache-bytes"] < 6 << 30
+    limits, volumes = render().container["resources"]["limits"], render().pod["spec"]["volumes"]
+    sizes = [int(each["emptyDir"]["sizeLimit"].removesuffix("Gi")) for each in volumes if "emptyDir" in each]
+    assert limits["ephemeral-storage"] == "6Gi" and sum(sizes) < 6
+
+
+def test_the_pod_outlives_the_agents_shutdown(render):
+    """20 s for tasks by default, then at most 11 s (agent.c) to stop them, report and say goodbye."""
+    assert render().pod["spec"]["terminationGracePeriodSeconds"] == 35
+    assert render("everything").pod["spec"]["terminationGracePeriodSeconds"] == 135
 
 
 def test_state_with_the_charts_claim(render):
@@ -289,7 +321,7 @@ def test_image(render):
 def test_what_goes_through_as_it_is(render):
     rendered, values = render("everything"), yaml.safe_load((VALUES / "everything.yaml").read_text())
     spec = rendered.pod["spec"]
-    for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName", "terminationGracePeriodSeconds"):
+    for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
         assert spec[key] == values[key]
     assert rendered.container["resources"]["limits"]["memory"] == "1Gi"
     assert rendered.container["envFrom"] == values["extraEnvFrom"]
@@ -320,7 +352,7 @@ def test_proxy(render):
     env = {each["name"]: each["value"] for each in render("everything").container["env"]}
     assert env["HTTPS_PROXY"] == env["https_proxy"] == "http://proxy.example.com:3128"
     assert env["NO_PROXY"] == env["no_proxy"] == ".svc,git.example.com"
-    assert "env" not in render().container
+    assert [each["name"] for each in render().container["env"]] == ["GENIE_AGENT_CONFIG"]
 
 
 def egress(rendered):
@@ -373,9 +405,10 @@ def host(**values):
 @pytest.mark.parametrize(
     "values, at",
     [
-        ({"conurrency": 2}, "conurrency"),
-        ({"concurrency": "2"}, "concurrency"),
-        ({"concurrency": 0}, "concurrency"),
+        ({"endpiont": 2}, "endpiont"),
+        ({"slots": {"commands": "2"}}, "slots"),
+        ({"slots": {"commands": 101}}, "slots"),
+        ({"logLevel": "loud"}, "logLevel"),
         ({"endpoint": "https://platform.example.com"}, "endpoint"),
         ({"endpoint": "platform.example.com"}, "endpoint"),
         ({"agentKey": {"secret": "dga"}}, "agentKey"),
@@ -389,11 +422,12 @@ def host(**values):
         (host(token={"existingSecret": "a", "variable": "B"}), "token"),
         (host(token={"file": "relative"}), "token"),
         (host(forge="bitbucket"), "forge"),
-        (host(name="https://github.com"), "name"),
+        (host(host="https://github.com"), "host"),
         (host(apiUrl="https://user:hunter2@api.example.com"), "apiUrl"),
-        ({"gitHosts": [{"name": "github.com", "forge": "github"}]}, "token"),
-        ({"commands": [{"name": "x", "program": "sh -c x"}]}, "program"),
-        ({"commands": [{"name": "x", "program": "/x", "shell": True}]}, "shell"),
+        ({"gitHosts": [{"host": "github.com", "forge": "github"}]}, "token"),
+        ({"commands": {"x": {"argv": ["sh", "-c", "x"]}}}, "argv"),
+        ({"commands": {"x": {}}}, "argv"),
+        ({"commands": {"x": {"argv": ["/x"], "shell": True}}}, "shell"),
         ({"proxy": {"https": "http://user:hunter2@proxy.example.com:3128"}}, "proxy"),
         ({"extraEnv": [{"name": "GITHUB_TOKEN", "value": "hunter2"}]}, "extraEnv"),
         ({"image": {"digest": "sha256:short"}}, "digest"),
@@ -402,7 +436,7 @@ def host(**values):
         ({"securityContext": {"privileged": True}}, "securityContext"),
         ({"persistence": {"size": "big"}}, "size"),
         ({"replicaCount": 2}, "replicaCount"),
-        ({"terminationGracePeriodSeconds": 1}, "terminationGracePeriodSeconds"),
+        ({"shutdownGraceSeconds": -1}, "shutdownGraceSeconds"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -480,4 +514,4 @@ def test_readme_installs(tmp_path):
     (values,) = re.findall(r"```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.S)
     (tmp_path / "agent.yaml").write_text(values)
     rendered = Rendered(run_helm("template", "agent", str(CHART), "--values", str(tmp_path / "agent.yaml")))
-    assert rendered.config["git_hosts"][0]["name"] == "github.com"
+    assert rendered.config["git-hosts"][0]["host"] == "github.com"

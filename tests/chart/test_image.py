@@ -19,8 +19,8 @@ pytestmark = [
 
 
 class Image:
-    def __init__(self, config, root):
-        self.config, self.root = config, root
+    def __init__(self, config, root, run):
+        self.config, self.root, self.run = config, root, run
 
     @property
     def program(self):
@@ -35,9 +35,9 @@ class Image:
 def image(tmp_path_factory):
     storage = tmp_path_factory.mktemp("storage")
 
-    def buildah(*arguments):
+    def buildah(*arguments, **options):
         command = ["buildah", "--root", storage / "root", "--runroot", storage / "run", "--storage-driver", "vfs", *arguments]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **({"input": ""} | options))
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
         return done.stdout.strip()
 
@@ -47,7 +47,12 @@ def image(tmp_path_factory):
     options = ["--isolation", "chroot", "--timestamp", "0", "--build-arg", "BASE=localhost/debian"]
     buildah("bud", *options, "--file", "tools/genie-agent/Containerfile", "--tag", "localhost/genie-agent", ".")
     config = json.loads(buildah("inspect", "--type", "image", "localhost/genie-agent"))["OCIv1"]["config"]
-    yield Image(config, Path(buildah("mount", buildah("from", "localhost/genie-agent"))))
+    container = buildah("from", "localhost/genie-agent")
+
+    def run(*command, **options):
+        return buildah("run", "--isolation", "chroot", container, "--", *command, **options)
+
+    yield Image(config, Path(buildah("mount", container)), run)
     buildah("rm", "--all")
 
 
@@ -57,14 +62,21 @@ def test_runs_as_nobody_in_particular(image):
 
 def test_starts_the_agent(image):
     assert "Cmd" not in image.config
-    done = subprocess.run(
-        ["/usr/sbin/chroot", f"--userspec={USER}:{USER}", image.root, image.program, "--help"],
-        env={},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert Path(image.program).name in done.stdout
+    assert Path(image.program).name in image.run(image.program, "--help")
+
+
+def test_signs_commits(image, tmp_path):
+    """With a key as Kubernetes mounts it: root's, for the group."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    key = image.root / "tmp/key"
+    key.write_bytes((tmp_path / "key").read_bytes())
+    os.chown(key, 0, USER)
+    key.chmod(0o440)
+    try:
+        signature = image.run("ssh-keygen", "-Y", "sign", "-n", "git", "-f", "/tmp/key", input="tree 1234\n")
+    finally:
+        key.unlink()
+    assert "BEGIN SSH SIGNATURE" in signature
 
 
 def test_has_no_port_and_no_secret(image):
@@ -79,18 +91,21 @@ def test_labels_tell_what_it_is(image):
     assert labels.keys() >= {"description", "revision"}
 
 
-def test_has_no_program_but_the_agent(image):
+def test_has_no_program_but_those_two(image):
     """No shell above all. Libraries that are executable files are named as such."""
     runnable = [path for path in image.files() if path.is_file() and path.stat().st_mode & 0o111]
     programs = [path for path in runnable if ".so" not in path.name]
-    assert programs == [image.root / image.program[1:]]
+    assert set(programs) == {image.root / image.program[1:], image.root / "usr/bin/ssh-keygen"}
 
 
 def test_only_state_and_tmp_can_be_written(image):
-    assert [path for path in image.files() if path.stat().st_uid == USER] == [image.root / "var/lib/genie-agent"]
+    assert sorted(path for path in image.files() if path.stat().st_uid == USER) == [
+        image.root / "var/cache/genie-agent",
+        image.root / "var/lib/genie-agent",
+    ]
     assert [path for path in image.files() if path.stat().st_mode & stat.S_IWOTH] == [image.root / "tmp"]
     assert not [path for path in image.files() if path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
-    assert image.config["Volumes"] == {"/var/lib/genie-agent": {}}
+    assert image.config["Volumes"] == {"/var/cache/genie-agent": {}, "/var/lib/genie-agent": {}}
 
 
 def test_knows_certificate_authorities(image):
@@ -102,7 +117,7 @@ def test_knows_certificate_authorities(image):
 
 def test_names_its_packages_and_their_licences(image):
     packages = {path.name for path in (image.root / "var/lib/dpkg/status.d").iterdir()}
-    assert {"libc6", "libgrpc29", "libssl3", "ca-certificates"} <= packages
+    assert {"libc6", "libgrpc29", "libssl3", "ca-certificates", "openssh-client"} <= packages
     for package in packages:
         assert (image.root / f"usr/share/doc/{package}/copyright").stat().st_size > 0
 

@@ -15,7 +15,7 @@ put() { # FILE…: at the same path, as the file that it is a link to
 	done
 }
 
-mkdir -p "$root"/{etc,tmp,usr/bin,usr/lib,usr/lib64,var/lib}
+mkdir -p "$root"/{etc,tmp,usr/bin,usr/lib,usr/lib64,var/lib,var/cache}
 ln -s usr/lib "$root/lib" # as in Debian, where ldd names /lib/…
 ln -s usr/lib64 "$root/lib64"
 install --strip -m 755 "$@" "$root/usr/bin/"
@@ -27,8 +27,8 @@ put "${files[@]}"
 
 # Whose they are, where scanners of images look for it, and their licences.
 mkdir -p "$root/var/lib/dpkg/status.d"
-for file in "${files[@]}" /usr/sbin/update-ca-certificates; do
-	dpkg-query -S "*/$(basename "$(readlink -f "$file")")" | cut -d: -f1
+for file in "$@" "${files[@]}" /usr/sbin/update-ca-certificates; do
+	dpkg-query -S "*/$(basename "$(readlink -f "$file")")" 2>/dev/null | cut -d: -f1 || true # what we built is no package's
 done | sort -u | while read -r package; do
 	dpkg-query -s "$package" >"$root/var/lib/dpkg/status.d/$package"
 	put "/usr/share/doc/$package/copyright"

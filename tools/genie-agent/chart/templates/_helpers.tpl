@@ -39,7 +39,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   (dict "volume" "platform-ca" "folder" "ca" "from" .Values.certificateAuthority)
   (dict "volume" "signing-key" "folder" "signing" "from" .Values.commit.signingKey) }}
 {{- range $i, $host := .Values.gitHosts }}
-{{- $folder := printf "git/%s" ($host.name | replace ":" "_") }}
+{{- $folder := printf "git/%s" ($host.host | replace ":" "_") }}
 {{- $token := merge (dict) $host.token (dict "key" "token") }}
 {{- $ca := merge (dict) (default (dict) $host.certificateAuthority) (dict "key" "ca.crt") }}
 {{- $sources = concat $sources (list
@@ -64,34 +64,35 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- range include "genie-agent.mounts" . | fromJsonArray }}{{ $_ := set $files .volume .file }}{{ end }}
 {{- $endpoint := required "endpoint is missing: the platform's task channel, HOST:PORT" .Values.endpoint }}
 {{- $key := required "agentKey is missing: agentKey.existingSecret names the Secret with the agent's key" (coalesce (get $files "agent-key") .Values.agentKey.file) }}
-{{- $config := dict "endpoint" $endpoint "key_file" $key "state_dir" "/var/lib/genie-agent" "concurrency" .Values.concurrency }}
-{{- with get $files "platform-ca" }}{{ $_ := set $config "ca_file" . }}{{ end }}
+{{- $config := dict "endpoint" $endpoint "key-file" $key "log-level" .Values.logLevel
+  "state-directory" "/var/lib/genie-agent" "cache-directory" "/var/cache/genie-agent"
+  "cache-bytes" (mul .Values.cacheGibibytes 1024 1024 1024) "shutdown-grace-ms" (mul .Values.shutdownGraceSeconds 1000)
+  "command-slots" .Values.slots.commands "pull-request-slots" .Values.slots.pullRequests }}
+{{- with get $files "platform-ca" }}{{ $_ := set $config "ca-file" . }}{{ end }}
 {{- with .Values.agentLabels }}{{ $_ := set $config "labels" . }}{{ end }}
-{{- with .Values.commit.authorName }}{{ $_ := set $config "author_name" . }}{{ end }}
-{{- with .Values.commit.authorEmail }}{{ $_ := set $config "author_email" . }}{{ end }}
-{{- with get $files "signing-key" }}{{ $_ := set $config "signing_key_file" . }}{{ end }}
+{{- with .Values.commit.authorName }}{{ $_ := set $config "author-name" . }}{{ end }}
+{{- with .Values.commit.authorEmail }}{{ $_ := set $config "author-email" . }}{{ end }}
+{{- with get $files "signing-key" }}{{ $_ := set $config "signing-key-file" . }}{{ end }}
 {{- $seen := dict }}
 {{- $hosts := list }}
 {{- range $i, $value := .Values.gitHosts }}
-{{- if hasKey $seen $value.name }}{{ fail (printf "gitHosts has %s twice" $value.name) }}{{ end }}
-{{- $_ := set $seen $value.name true }}
-{{- $host := dict "name" $value.name "forge" $value.forge }}
-{{- with $value.apiUrl }}{{ $_ := set $host "api_url" . }}{{ end }}
+{{- if hasKey $seen $value.host }}{{ fail (printf "gitHosts has %s twice" $value.host) }}{{ end }}
+{{- $_ := set $seen $value.host true }}
+{{- $host := dict "host" $value.host "forge" $value.forge }}
+{{- with $value.apiUrl }}{{ $_ := set $host "api-url" . }}{{ end }}
 {{- with $value.user }}{{ $_ := set $host "user" . }}{{ end }}
-{{- if $value.allowHttp }}{{ $_ := set $host "allow_http" true }}{{ end }}
-{{- with $value.token.variable }}{{ $_ := set $host "token_variable" . }}{{ end }}
-{{- with coalesce (get $files (printf "git-token-%d" $i)) $value.token.file }}{{ $_ := set $host "token_file" . }}{{ end }}
-{{- with get $files (printf "git-ca-%d" $i) }}{{ $_ := set $host "ca_file" . }}{{ end }}
+{{- if $value.allowHttp }}{{ $_ := set $host "allow-http" true }}{{ end }}
+{{- with $value.token.variable }}{{ $_ := set $host "token-variable" . }}{{ end }}
+{{- with coalesce (get $files (printf "git-token-%d" $i)) $value.token.file }}{{ $_ := set $host "token-file" . }}{{ end }}
+{{- with get $files (printf "git-ca-%d" $i) }}{{ $_ := set $host "ca-file" . }}{{ end }}
 {{- $hosts = append $hosts $host }}
 {{- end }}
-{{- with $hosts }}{{ $_ := set $config "git_hosts" . }}{{ end }}
-{{- $commands := list }}
-{{- range .Values.commands }}
-{{- $command := dict "name" .name "program" .program }}
-{{- with .arguments }}{{ $_ := set $command "arguments" . }}{{ end }}
-{{- with .allowedArguments }}{{ $_ := set $command "allowed_arguments" . }}{{ end }}
-{{- with .timeLimitSeconds }}{{ $_ := set $command "time_limit_s" . }}{{ end }}
-{{- $commands = append $commands $command }}
+{{- with $hosts }}{{ $_ := set $config "git-hosts" . }}{{ end }}
+{{- $commands := dict }}
+{{- range $name, $value := .Values.commands }}
+{{- $command := omit $value "moreArguments" }}
+{{- with $value.moreArguments }}{{ $_ := set $command "more-arguments" . }}{{ end }}
+{{- $_ := set $commands $name $command }}
 {{- end }}
 {{- with $commands }}{{ $_ := set $config "commands" . }}{{ end }}
 {{- mergeOverwrite $config (deepCopy .Values.extraConfig) | toPrettyJson }}
@@ -102,7 +103,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $ports := list (regexFind "[0-9]+$" .Values.endpoint) }}
 {{- range .Values.gitHosts }}
 {{- $fallback := default false .allowHttp | ternary "80" "443" }}
-{{- $ports = append $ports (regexFind ":[0-9]+$" .name | trimPrefix ":" | default $fallback) }}
+{{- $ports = append $ports (regexFind ":[0-9]+$" .host | trimPrefix ":" | default $fallback) }}
 {{- with .apiUrl }}
 {{- $ports = append $ports (regexFind ":[0-9]+$" (urlParse .).host | trimPrefix ":" | default (hasPrefix "http:" . | ternary "80" "443")) }}
 {{- end }}
