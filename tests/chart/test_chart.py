@@ -1,9 +1,12 @@
 """genie-agent's chart: what it makes of values, and what it refuses."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import textwrap
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -246,9 +249,20 @@ def test_key_from_a_volume_of_ones_own(render):
     assert "agent-key" not in rendered.text
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_the_agent_takes_the_configuration(render, tmp_path, name):
+    """It reads all of it before it looks at its arguments, of which one is too many: nothing is connected to."""
+    (tmp_path / "genie-agent.json").write_text(json.dumps(render(name).config))
+    agent = Path(os.environ["GENIE_BUILD_DIR"]) / "tools/genie-agent/genie-agent"
+    environment = {"GENIE_AGENT_CONFIG": str(tmp_path / "genie-agent.json")}
+    done = subprocess.run([agent, "run", "nothing"], env=environment, capture_output=True, text=True)
+    assert done.stderr.startswith("genie-agent: there is no argument `nothing`")
+
+
 def test_configuration_is_mounted(render):
     rendered = render()
     path = f"{rendered.mount('config')['mountPath']}/genie-agent.json"
+    assert rendered.container["args"] == ["run"]
     assert rendered.container["env"] == [{"name": "GENIE_AGENT_CONFIG", "value": path}]
     assert rendered.volume("config")["configMap"]["name"] == rendered.one("ConfigMap")["metadata"]["name"]
 
