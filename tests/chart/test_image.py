@@ -16,8 +16,10 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a Debian to build on i
 
 
 class Image:
-    def __init__(self, config, root, run):
-        self.config, self.root, self.run = config, root, run
+    """`root` is as it was built; `run` runs a command in a copy, whose root is `used`."""
+
+    def __init__(self, config, root, used, run):
+        self.config, self.root, self.used, self.run = config, root, used, run
 
     @property
     def program(self):
@@ -44,12 +46,12 @@ def image(tmp_path_factory):
     options = ["--isolation", "chroot", "--timestamp", "0", "--build-arg", "BASE=localhost/debian"]
     buildah("bud", *options, "--file", "tools/genie-agent/Containerfile", "--tag", "localhost/genie-agent", ".")
     config = json.loads(buildah("inspect", "--type", "image", "localhost/genie-agent"))["OCIv1"]["config"]
-    container = buildah("from", "localhost/genie-agent")
+    fresh, used = (buildah("from", "localhost/genie-agent") for _ in range(2))
 
     def run(*command, **options):
-        return buildah("run", "--isolation", "chroot", container, "--", *command, **options)
+        return buildah("run", "--isolation", "chroot", used, "--", *command, **options)
 
-    yield Image(config, Path(buildah("mount", container)), run)
+    yield Image(config, Path(buildah("mount", fresh)), Path(buildah("mount", used)), run)
     buildah("rm", "--all")
 
 
@@ -65,14 +67,11 @@ def test_starts_the_agent(image):
 def test_signs_commits(image, tmp_path):
     """With a key as Kubernetes mounts it: root's, for the group."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
-    key = image.root / "tmp/key"
+    key = image.used / "tmp/key"
     key.write_bytes((tmp_path / "key").read_bytes())
     os.chown(key, 0, USER)
     key.chmod(0o440)
-    try:
-        signature = image.run("ssh-keygen", "-Y", "sign", "-n", "git", "-f", "/tmp/key", input="tree 1234\n")
-    finally:
-        key.unlink()
+    signature = image.run("ssh-keygen", "-Y", "sign", "-n", "git", "-f", "/tmp/key", input="tree 1234\n")
     assert "BEGIN SSH SIGNATURE" in signature
 
 
