@@ -55,14 +55,14 @@ go_make() { # GO-INSTALL-ARGUMENT… FOLDER
 }
 
 grpcurl_need() {
-	go_need
+	go_need 1.24
 	cached "grpcurl-$grpcurl_version" go_make "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version"
 	PATH=$cache/grpcurl-$grpcurl_version/bin:$PATH
 }
 
 # Helm built by itself takes a cluster for Kubernetes 1.20, where it has none to ask; a release's build says which.
 helm_need() {
-	go_need
+	go_need 1.24
 	cached "helm-$helm_version" go_make -ldflags '-s -w -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34' \
 		"helm.sh/helm/v3/cmd/helm@$helm_version"
 	PATH=$cache/helm-$helm_version/bin:$PATH
