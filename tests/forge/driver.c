@@ -117,10 +117,13 @@ static void result_print(const struct job_result *result) {
 }
 
 int main(void) {
-        json_t *said = json_loadf(stdin, 0, NULL);
+        static const json_t *said; // what lives as long as the process is static: no leak
+        static struct git_host *hosts;
+        static Devopsgenie__V1__TaskPayload *payload;
+        said = json_loadf(stdin, 0, NULL);
         const json_t *settings = json_object_get(said, "settings"), *list = json_object_get(settings, "hosts");
         size_t count = json_array_size(list);
-        struct git_host *hosts = array(count, sizeof *hosts);
+        hosts = array(count, sizeof *hosts);
         for (size_t i = 0; i < count; i++) {
                 const json_t *host = json_array_get(list, i);
                 hosts[i] = (struct git_host){
@@ -147,7 +150,8 @@ int main(void) {
                 .request_limit_ms = number(settings, "request_limit_ms"),
                 .time_limit_ms = number(settings, "time_limit_ms"),
         };
-        struct job *job = job_stub_make(json_object_get(said, "job"), payload_read(json_object_get(said, "payload")));
+        payload = payload_read(json_object_get(said, "payload"));
+        struct job *job = job_stub_make(json_object_get(said, "job"), payload);
         struct job_result result = {.reason = NULL};
         if (!job)
                 return 2;

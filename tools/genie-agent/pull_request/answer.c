@@ -114,5 +114,5 @@ void answer_fail(struct http *http, enum http_end end, const struct http_respons
 bool answer_uncertain(enum http_end end, const struct http_response *response) {
         if (end != HTTP_OK)
                 return end == HTTP_UNREACHABLE || end == HTTP_TOO_LARGE;
-        return response->status >= 500 || response->status == 408 || response->status == 409 || response->status == 422;
+        return response->status >= 500 || response->status == 408 || response->status == 201;
 }

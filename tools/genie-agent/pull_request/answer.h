@@ -11,7 +11,7 @@ enum asked { ASKED_REPOSITORY, ASKED_OTHER };
 void answer_fail(struct http *http, enum http_end end, const struct http_response *response, enum asked asked,
         const char *doing, struct job_result *result);
 
-// Whether the request may have had its effect all the same, or somebody else's had it before.
+// Whether a request that makes something may have made it, though the answer does not say so.
 bool answer_uncertain(enum http_end end, const struct http_response *response);
 
 // What the host says, fit to be shown: `message` and `errors` of a JSON object, else the text; "" for HTML.

@@ -41,6 +41,27 @@ static int delta_begins(const git_diff_delta *delta, void *context) {
         return 0;
 }
 
+// libgit2 takes the mode of a file for 100644 where the diff does not say it: it stays.
+static bool mode_keep(git_tree *base, const git_diff_delta *delta, git_index *index, struct job_result *result) {
+        git_filemode_t mode;
+        git_oid blob;
+        const git_index_entry *there = git_index_get_bypath(index, delta->new_file.path, 0);
+        if (!there || delta->status == GIT_DELTA_ADDED || delta->old_file.mode != delta->new_file.mode)
+                return true;
+        if (!change_look(base, delta->old_file.path, &mode, &blob, result))
+                return false;
+        git_index_entry entry = *there;
+        entry.mode = mode;
+        return git_index_add(index, &entry) == 0 || change_broken(result);
+}
+
+static bool modes_keep(git_tree *base, git_diff *diff, git_index *index, struct job_result *result) {
+        for (size_t i = 0; i < git_diff_num_deltas(diff); i++)
+                if (!mode_keep(base, git_diff_get_delta(diff, i), index, result))
+                        return false;
+        return true;
+}
+
 static bool apply(
         git_repository *repository, git_tree *base, git_diff *diff, git_index **ret_index, struct job_result *result) {
         const char *current = "the diff";
@@ -50,7 +71,7 @@ static bool apply(
                 if (!delta_good(base, git_diff_get_delta(diff, i), result))
                         return false;
         if (git_apply_to_tree(ret_index, repository, base, diff, &options) == 0)
-                return true;
+                return modes_keep(base, diff, *ret_index, result);
         const git_error *error = git_error_last();
         switch (error ? error->klass : GIT_ERROR_NOMEMORY) {
         case GIT_ERROR_PATCH:

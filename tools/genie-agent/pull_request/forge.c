@@ -154,43 +154,58 @@ bool forge_find(struct forge *forge, const char *base, const char *branch, struc
         return good;
 }
 
-// Whether a pull request is there by now. What goes wrong with the looking is not told: the reason why it was looked
-// for is.
-static bool find_again(struct forge *forge, const struct forge_wish *wish, struct forge_pull_request *ret_found) {
-        for (unsigned i = 0; i < LOOKS; i++) {
-                struct job_result ignored = {.reason = NULL};
-                bool looked = forge_find(forge, wish->base, wish->branch, ret_found, &ignored);
-                job_result_drop(&ignored);
-                if (looked && ret_found->found)
-                        return true;
-                if (!http_pause(forge->http, LOOK_PAUSE_MS << i))
-                        return false;
-        }
-        return false;
+// Whether a pull request is there by now. What goes wrong with the looking is not told: why it was looked for is.
+static bool there_is_one(struct forge *forge, const struct forge_wish *wish, struct forge_pull_request *ret_found) {
+        struct job_result ignored = {.reason = NULL};
+        struct forge_pull_request found;
+        bool good = forge_find(forge, wish->base, wish->branch, &found, &ignored) && found.found;
+        job_result_drop(&ignored);
+        if (good)
+                *ret_found = found;
+        return good;
+}
+
+static enum http_end post(struct forge *forge, const char *url, const struct forge_wish *wish,
+        struct http_response *ret_response, struct forge_pull_request *ret_made) {
+        enum http_end end = forge_call(forge, "POST", url, forge_json_create(forge->kind, wish), ret_response);
+        if (end != HTTP_OK || ret_response->status != 201)
+                return end;
+        json_t *said = forge_said(ret_response);
+        if (!forge_json_pull_request(forge->kind, said, ret_made))
+                ret_made->found = false;
+        json_decref(said);
+        return end;
+}
+
+// A refusal that a host may take back: it learns of a pushed branch some moments after it has taken it (404, 422).
+static bool early(enum http_end end, const struct http_response *response) {
+        return end == HTTP_OK && (response->status == 404 || response->status == 409 || response->status == 422);
 }
 
 bool forge_create(struct forge *forge, const struct forge_wish *wish, struct forge_pull_request *ret_made,
         struct job_result *result) {
-        static const char doing[] = "opening the pull request";
         char url[CALL_URL_MAX];
-        struct http_response response;
+        struct http_response response = {.status = 0};
+        enum http_end end = HTTP_OK;
         const char *what = forge->kind == FORGE_GITLAB ? "merge_requests" : "pulls";
+        ret_made->found = false;
         if (!text_format(url, sizeof url, "%s/%s", forge->repository, what))
                 return too_long(result);
-        enum http_end end = forge_call(forge, "POST", url, forge_json_create(forge->kind, wish), &response);
-        bool made = end == HTTP_OK && response.status == 201;
-        if (made) {
-                json_t *said = forge_said(&response);
-                made = forge_json_pull_request(forge->kind, said, ret_made);
-                json_decref(said);
-        }
-        if (!made && (answer_uncertain(end, &response) || response.status == 201)) {
+        for (unsigned i = 0; i < LOOKS; i++) {
+                // Asks again only after a refusal, which has made nothing.
+                if (i == 0 || early(end, &response)) {
+                        http_response_drop(&response);
+                        end = post(forge, url, wish, &response, ret_made);
+                }
+                if (ret_made->found || !(early(end, &response) || answer_uncertain(end, &response)))
+                        break;
                 job_logf(http_job(forge->http), "the git host did not say that it has made the pull request; looking");
-                made = find_again(forge, wish, ret_made);
+                if (there_is_one(forge, wish, ret_made) ||
+                        (i + 1 < LOOKS && !http_pause(forge->http, LOOK_PAUSE_MS << i)))
+                        break;
         }
-        if (!made)
-                answer_fail(forge->http, end, &response, ASKED_OTHER, doing, result);
-        if (end == HTTP_OK)
-                http_response_drop(&response);
-        return made;
+        if (!ret_made->found)
+                answer_fail(forge->http, end, &response, ASKED_OTHER, "opening the pull request", result);
+        http_response_drop(&response);
+        return ret_made->found;
 }

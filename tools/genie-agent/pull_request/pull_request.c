@@ -158,10 +158,10 @@ static bool step_fetch(struct work *work) {
         if (!cache_open(work->http, work->settings, work->url.url, &work->cache, work->result))
                 return false;
         work->remote = (struct remote){
-                .http = work->http,
                 .repository = work->cache.repository,
                 .url = work->url.url,
                 .limit_bytes = work->settings->cache_limit_bytes,
+                .context = {.http = work->http},
         };
         job_logf(work->job, "fetching %s", work->base);
         if (!remote_fetch(&work->remote, work->base, work->branch, &work->heads, work->result))

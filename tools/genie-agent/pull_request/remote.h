@@ -5,12 +5,11 @@
 #include "tools/genie-agent/pull_request/git_transport.h"
 
 struct remote {
-        struct http *http;
         git_repository *repository;
         const char *url;
-        uint64_t limit_bytes; // a fetch of more is given up
-        struct git_transport_context context;
-        bool broken; // the repository in the cache does not read or write as it should
+        uint64_t limit_bytes;                 // a fetch of more is given up
+        struct git_transport_context context; // with whom it is spoken
+        bool broken;                          // the repository in the cache does not read or write as it should
 };
 
 // What the host has.
