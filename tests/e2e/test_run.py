@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -86,14 +87,21 @@ def tour_of(said):
     return re.findall(r"^grpcurl (?:.*\\\n)*.*$", said, re.MULTILINE)
 
 
+def task_of(said):
+    """The tour's last two commands, which go together: a task, and its log."""
+    return said[said.index("task=$(") : said.index("Ctrl-C stops it.")]
+
+
 def test_the_tour_works_as_printed_and_a_second_start_keeps_everything(runner):
-    tour = tour_of(runner.start())
-    assert len(tour) == 5
-    who, findings, acknowledged, events, _ = map(paste, tour)
+    said = runner.start()
+    tour = tour_of(said)
+    assert len(tour) == 6
+    who, findings, acknowledged, events, _ = map(paste, tour[:5])
     assert who["kind"] == "API_KEY" and who["organization"] == "organizations/demo"
     assert len(findings["findings"]) == 3
     assert acknowledged["state"] == "ACKNOWLEDGED"
     assert [event["toState"] for event in events["findingEvents"]] == ["OPEN", "ACKNOWLEDGED"]
+    assert b64decode(paste(task_of(said))["data"]) == b"1\n2\n3\n"
 
     for path in runner.folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and "postgres" not in path.parts:

@@ -2,6 +2,7 @@
 //
 // Every request has a fixed request id, so that a second run finds what the first one made and makes nothing.
 #include "auth/token.h"
+#include "devopsgenie/v1/agent_service.pb-c.h"
 #include "devopsgenie/v1/api_key_service.pb-c.h"
 #include "devopsgenie/v1/cloud_account_service.pb-c.h"
 #include "devopsgenie/v1/organization_service.pb-c.h"
@@ -91,19 +92,27 @@ static bool make_account(const struct options *options, const char *owner) {
         return made || exists;
 }
 
-// Makes the key and prints it; a repeat of the call that made it does not show it again.
+// The fixed request id, or a new one where a new secret is wanted: a repeat does not show the old one again.
+static bool choose_request_id(const struct options *options, char request_id[REQUEST_ID_SIZE]) {
+        uint8_t random[16];
+
+        if (!options->values[OPTION_NEW_KEY])
+                return true;
+        if (getrandom(random, sizeof random, 0) != sizeof random)
+                return false;
+        request_id_format(random, request_id);
+        return true;
+}
+
+// Makes the key and prints it.
 static bool make_key(const struct options *options, const char *owner) {
         Devopsgenie__V1__ApiKey key = DEVOPSGENIE__V1__API_KEY__INIT;
         Devopsgenie__V1__CreateApiKeyRequest request = DEVOPSGENIE__V1__CREATE_API_KEY_REQUEST__INIT;
         char request_id[REQUEST_ID_SIZE] = "67656e69-6500-8000-8000-000000000003";
-        uint8_t random[16];
         bool exists;
 
-        if (options->values[OPTION_NEW_KEY]) {
-                if (getrandom(random, sizeof random, 0) != sizeof random)
-                        return false;
-                request_id_format(random, request_id);
-        }
+        if (!choose_request_id(options, request_id))
+                return false;
         key.display_name = unconst("Demo owner");
         key.role = DEVOPSGENIE__OPTIONS__ROLE__OWNER;
         request.parent = unconst(DEMO_NAME);
@@ -124,6 +133,33 @@ static bool make_key(const struct options *options, const char *owner) {
         return fflush(stdout) == 0;
 }
 
+// Makes an agent and prints its key.
+static bool make_agent(const struct options *options, const char *owner) {
+        Devopsgenie__V1__Agent agent = DEVOPSGENIE__V1__AGENT__INIT;
+        Devopsgenie__V1__CreateAgentRequest request = DEVOPSGENIE__V1__CREATE_AGENT_REQUEST__INIT;
+        char request_id[REQUEST_ID_SIZE] = "67656e69-6500-8000-8000-000000000004";
+        bool exists;
+
+        if (!choose_request_id(options, request_id))
+                return false;
+        agent.display_name = unconst("Demo agent");
+        request.parent = unconst(DEMO_NAME);
+        request.agent = &agent;
+        request.request_id = request_id;
+        Devopsgenie__V1__Agent *made = (Devopsgenie__V1__Agent *)call_as(options, owner,
+                "/devopsgenie.v1.AgentService/CreateAgent", &request.base, &devopsgenie__v1__agent__descriptor,
+                &exists);
+        if (!made)
+                return false;
+        if (*made->secret)
+                printf("GENIE_AGENT_KEY=%s\n", made->secret);
+        else
+                print_failure("the agent's key was made and shown before; --new-key makes another agent");
+        explicit_bzero(made->secret, strlen(made->secret));
+        devopsgenie__v1__agent__free_unpacked(made, NULL);
+        return fflush(stdout) == 0;
+}
+
 int command_demo(const struct options *options) {
         const char *email = options->values[OPTION_EMAIL] ? options->values[OPTION_EMAIL] : "owner@example.com";
 
@@ -134,6 +170,6 @@ int command_demo(const struct options *options) {
         if (!admin || !owner)
                 return EXIT_FAILED;
         bool made = make_organization(options, admin, email) && make_account(options, owner) &&
-                    make_key(options, owner);
+                    make_key(options, owner) && make_agent(options, owner);
         return made ? EXIT_OK : EXIT_FAILED;
 }

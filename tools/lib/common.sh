@@ -58,7 +58,7 @@ packages_install_quietly() {
 # Builds with a preset (release, debug, asan, tsan) into build/PRESET or elsewhere, all or what build_targets names. What
 # is up to date costs a fraction of a second. Two at once wait for each other.
 build_targets=() build_arguments=()
-programs=(genied genie)
+programs=(genied genie genie-agent)
 build() { # PRESET [FOLDER [CMAKE-ARGUMENT…]]
 	local preset=$1 dir=${2:-build/$1} log
 	shift $(($# < 2 ? $# : 2))
