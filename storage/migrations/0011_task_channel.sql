@@ -244,14 +244,19 @@ AS $$
               ELSE 'FAILED' END
 $$;
 
--- How attempts ended (Result.Status): for each item whether it counts (ResultAck.Status).
+-- How attempts ended (Result.Status): for each item whether it counts (ResultAck.Status). In two steps: whether a result
+-- counts already is asked after those of the same statement, and those that it has waited for, are written.
 CREATE FUNCTION end_tasks(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[], agent_ids uuid[],
                           result_ids uuid[], statuses smallint[], reasons text[], messages text[],
                           permanent boolean[], after interval[], outputs jsonb[], stdout_ends bigint[],
                           stderr_ends bigint[])
   RETURNS TABLE (item bigint, status smallint)
-  LANGUAGE sql
+  LANGUAGE plpgsql
 AS $$
+#variable_conflict use_column
+DECLARE
+  accepted bigint[];
+BEGIN
   WITH result AS (
     SELECT organization_id, task_id, attempt, fence, agent_id, result_id, status, message, permanent, after, outputs,
            stdout_end, stderr_end, item,
@@ -284,13 +289,15 @@ AS $$
       FROM ended e JOIN result r USING (item)
      WHERE a.organization_id = e.organization_id AND a.task_id = e.task_id AND a.attempt = e.attempt
   )
-  SELECT r.item,
-         CASE WHEN e.item IS NOT NULL THEN 1 WHEN a.result_id = r.result_id THEN 2 ELSE 3 END::smallint
-    FROM result r
-    LEFT JOIN ended e USING (item)
-    LEFT JOIN task_attempts a
-      ON a.organization_id = r.organization_id AND a.task_id = r.task_id AND a.attempt = r.attempt
-     AND a.fence = r.fence AND a.agent_id = r.agent_id
+  SELECT array_agg(item) INTO accepted FROM ended;
+
+  RETURN QUERY
+    SELECT r.item,
+           CASE WHEN r.item = ANY (accepted) THEN 1 WHEN a.result_id = r.result_id THEN 2 ELSE 3 END::smallint
+      FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
+                  r (organization_id, task_id, attempt, fence, agent_id, result_id, item)
+      LEFT JOIN task_attempts a USING (organization_id, task_id, attempt, fence, agent_id);
+END
 $$;
 CALL make_system_function('end_tasks(uuid[], uuid[], int[], bigint[], uuid[], uuid[], smallint[], text[], text[], boolean[], interval[], jsonb[], bigint[], bigint[])');
 
