@@ -166,14 +166,16 @@ END
 $$;
 CALL make_system_function('claim_tasks(uuid, interval, uuid[], uuid[], bigint[], smallint[], int[], jsonb[])');
 
--- Offers that were taken: the items that run now. One that ran already is told again.
+-- Offers that were taken: the items that run now. One that ran already is told again, if it still does: that is looked
+-- at when the others are written, and what they have waited for.
 CREATE FUNCTION start_tasks(replica_id uuid, lease interval, organization_ids uuid[], task_ids uuid[], attempts int[],
                             fences bigint[], agent_ids uuid[]) RETURNS TABLE (item bigint)
-  LANGUAGE sql
+  LANGUAGE plpgsql
 AS $$
+#variable_conflict use_column
+BEGIN
   WITH ack AS (
-    SELECT * FROM unnest($3, $4, $5, $6, $7) WITH ORDINALITY
-                  ack (organization_id, task_id, attempt, fence, agent_id, item)
+    SELECT * FROM unnest($3, $4, $5, $6, $7) ack (organization_id, task_id, attempt, fence, agent_id)
   ), started AS (
     UPDATE tasks_live t
        SET state = 'RUNNING', start_count = t.start_count + 1, start_time = now(), state_reason = '',
@@ -185,14 +187,16 @@ AS $$
   ), leased AS (
     UPDATE task_leases l SET started = true, lease_time = now() + $2, replica_id = $1
       FROM started s WHERE l.organization_id = s.organization_id AND l.task_id = s.task_id
-  ), noted AS (
-    INSERT INTO task_attempts (organization_id, task_id, attempt, fence, agent_id)
-      SELECT organization_id, task_id, attempt, fence, agent_id FROM started
   )
-  SELECT item FROM started
-  UNION
-  SELECT ack.item FROM ack JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
-   WHERE l.started
+  INSERT INTO task_attempts (organization_id, task_id, attempt, fence, agent_id)
+    SELECT organization_id, task_id, attempt, fence, agent_id FROM started;
+
+  RETURN QUERY
+    SELECT ack.item
+      FROM unnest($3, $4, $5, $6, $7) WITH ORDINALITY ack (organization_id, task_id, attempt, fence, agent_id, item)
+      JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
+     WHERE l.started;
+END
 $$;
 CALL make_system_function('start_tasks(uuid, interval, uuid[], uuid[], int[], bigint[], uuid[])');
 
