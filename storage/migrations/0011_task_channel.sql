@@ -305,19 +305,27 @@ END
 $$;
 CALL make_system_function('end_tasks(uuid[], uuid[], int[], bigint[], uuid[], uuid[], smallint[], text[], text[], boolean[], interval[], jsonb[], bigint[], bigint[])');
 
--- What attempts that run have made outside: the items that are noted. A task has at most 100.
+-- What attempts that run have made outside: the items that are noted. A task has at most 100. A lease is held while its
+-- effects are written: it cannot be taken back, and the journal handed on, in between.
 CREATE FUNCTION note_effects(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                              agent_ids uuid[], keys text[], refs text[]) RETURNS TABLE (item bigint)
   LANGUAGE sql
 AS $$
-  WITH effect AS (
+  WITH held AS (
     SELECT effect.*
       FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY
                   effect (organization_id, task_id, attempt, fence, agent_id, key, reference, item)
       JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
      WHERE l.started
-       AND (SELECT count(*) FROM task_effects f WHERE f.organization_id = effect.organization_id
-               AND f.task_id = effect.task_id AND f.key <> effect.key) < 100
+       FOR KEY SHARE OF l
+  ), ranked AS (
+    SELECT held.*, f.key IS NOT NULL AS known,
+           dense_rank() OVER (PARTITION BY organization_id, task_id, f.key IS NULL ORDER BY held.key) AS rank
+      FROM held LEFT JOIN task_effects f USING (organization_id, task_id, key)
+  ), effect AS (
+    SELECT * FROM ranked
+     WHERE known OR rank + (SELECT count(*) FROM task_effects f WHERE f.organization_id = ranked.organization_id
+                               AND f.task_id = ranked.task_id) <= 100
   ), noted AS (
     INSERT INTO task_effects (organization_id, task_id, key, reference, attempt)
       SELECT DISTINCT ON (organization_id, task_id, key) organization_id, task_id, key, reference, attempt
