@@ -366,22 +366,24 @@ AS $$
       FROM part p
      WHERE a.organization_id = p.organization_id AND a.task_id = p.task_id AND a.attempt = p.attempt
        AND a.fence = p.fence AND a.agent_id = p.agent_id
+       AND a.outcome <> 'LEASE_LOST'
        AND coalesce(p.stdout_begin, a.stdout_offset) = a.stdout_offset
        AND coalesce(p.stderr_begin, a.stderr_offset) = a.stderr_offset
-    RETURNING a.organization_id, a.task_id, a.attempt, a.stdout_offset, a.stderr_offset
+    RETURNING a.organization_id, a.task_id, a.attempt, a.fence, a.agent_id, a.stdout_offset, a.stderr_offset
   ), written AS (
     INSERT INTO task_logs (organization_id, task_id, attempt, stream, log_offset, data)
       SELECT organization_id, task_id, attempt, stream, log_offset, data
-        FROM (SELECT piece.* FROM piece JOIN moved USING (organization_id, task_id, attempt) ORDER BY item) piece
+        FROM (SELECT piece.* FROM piece JOIN moved USING (organization_id, task_id, attempt, fence, agent_id)
+               ORDER BY item) piece
        WHERE length(data) > 0
   )
   SELECT p.organization_id, p.task_id, p.attempt, p.agent_id, coalesce(m.stdout_offset, a.stdout_offset),
          coalesce(m.stderr_offset, a.stderr_offset)
     FROM part p
-    LEFT JOIN moved m USING (organization_id, task_id, attempt)
+    LEFT JOIN moved m USING (organization_id, task_id, attempt, fence, agent_id)
     LEFT JOIN task_attempts a
       ON a.organization_id = p.organization_id AND a.task_id = p.task_id AND a.attempt = p.attempt
-     AND a.fence = p.fence AND a.agent_id = p.agent_id
+     AND a.fence = p.fence AND a.agent_id = p.agent_id AND a.outcome <> 'LEASE_LOST'
 $$;
 CALL make_system_function('append_logs(uuid[], uuid[], int[], bigint[], uuid[], smallint[], bigint[], bytea[], boolean[])');
 
