@@ -56,8 +56,10 @@ BEGIN
     UPDATE agent_keys k SET expire_time = least(k.expire_time, now() + overlap)
      WHERE k.organization_id = $1 AND k.agent_id = $2 AND k.agent_key_id <> $3;
     UPDATE agents a SET key_offer_time = NULL, key_offer_overlap = NULL
-     WHERE a.organization_id = $1 AND a.agent_id = $2;
-    key_offered := false;
+      FROM agent_keys k
+     WHERE a.organization_id = $1 AND a.agent_id = $2 AND k.organization_id = $1 AND k.agent_id = $2
+       AND k.agent_key_id = $3 AND k.create_time >= a.key_offer_time;
+    key_offered := NOT FOUND;  -- a later rotation wants a key that is newer than itself
   END IF;
 
   -- Offers that the instance does not know of were lost on the way, or were another instance's.
@@ -558,12 +560,14 @@ CREATE FUNCTION check_sessions(organization_ids uuid[], agent_ids uuid[], epochs
 AS $$
   SELECT item, current_epoch, ended, key_offered FROM (
     SELECT held.item, held.session_epoch, coalesce(s.session_epoch, 0) AS current_epoch,
-           a.agent_id IS NULL OR k.agent_key_id IS NULL OR coalesce(k.expire_time <= now(), false) AS ended,
+           a.agent_id IS NULL OR k.agent_key_id IS NULL OR coalesce(k.expire_time <= now(), false)
+             OR o.delete_time IS NOT NULL AS ended,
            coalesce(a.key_offer_time IS NOT NULL, false) AS key_offered
       FROM unnest($1, $2, $3, $4) WITH ORDINALITY held (organization_id, agent_id, session_epoch, agent_key_id, item)
       LEFT JOIN agents a USING (organization_id, agent_id)
       LEFT JOIN agent_sessions s USING (organization_id, agent_id)
       LEFT JOIN agent_keys k USING (organization_id, agent_id, agent_key_id)
+      LEFT JOIN organizations o USING (organization_id)
   ) held
    WHERE current_epoch <> session_epoch OR ended OR key_offered
 $$;
