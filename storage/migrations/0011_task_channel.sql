@@ -637,7 +637,7 @@ BEGIN
 END
 $$;
 
--- Logs of days that are older go, a day at a time.
+-- Logs of days that are older, to their last moment, go, a day at a time. How many days it were.
 CREATE FUNCTION drop_old_logs(older interval) RETURNS int
   LANGUAGE plpgsql SET timezone = 'UTC' SET lock_timeout = '1s'
 AS $$
@@ -647,13 +647,15 @@ DECLARE
 BEGIN
   FOR name IN SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                WHERE i.inhparent = 'task_logs'::regclass AND c.relname <> 'task_logs_default'
-                 AND to_date(right(c.relname, 10), 'YYYY_MM_DD') < now() - older LOOP
-    EXECUTE format('DROP TABLE %I', name);
-    dropped := dropped + 1;
+                 AND to_date(right(c.relname, 10), 'YYYY_MM_DD') + 1 <= now() - older LOOP
+    BEGIN
+      EXECUTE format('DROP TABLE %I', name);
+      dropped := dropped + 1;
+    EXCEPTION WHEN lock_not_available THEN
+      NULL;  -- somebody reads; the next sweep tries again
+    END;
   END LOOP;
   RETURN dropped;
-EXCEPTION WHEN lock_not_available THEN
-  RETURN dropped;  -- somebody reads; the next sweep tries again
 END
 $$;
 CALL make_system_function('drop_old_logs(interval)');
