@@ -71,8 +71,9 @@ AS $$
          k.expire_time
     FROM agent_key_prefixes p
     JOIN agent_keys k USING (organization_id, agent_id, agent_key_id)
+    JOIN agents a USING (organization_id, agent_id)
     JOIN organizations o USING (organization_id)
-   WHERE p.key_prefix = $1 AND (o.purge_time IS NULL OR o.purge_time > now())
+   WHERE p.key_prefix = $1 AND (a.key_offer_time IS NOT NULL OR NOT k.offered) AND (o.purge_time IS NULL OR o.purge_time > now())
 $$;
 CALL make_system_function('find_agent_key(text)');
 

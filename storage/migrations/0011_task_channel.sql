@@ -56,8 +56,10 @@ BEGIN
     UPDATE agent_keys k SET expire_time = least(k.expire_time, now() + overlap)
      WHERE k.organization_id = $1 AND k.agent_id = $2 AND k.agent_key_id <> $3;
     UPDATE agents a SET key_offer_time = NULL, key_offer_overlap = NULL
-     WHERE a.organization_id = $1 AND a.agent_id = $2;
-    key_offered := false;
+      FROM agent_keys k
+     WHERE a.organization_id = $1 AND a.agent_id = $2 AND k.organization_id = $1 AND k.agent_id = $2
+       AND k.agent_key_id = $3 AND k.create_time >= a.key_offer_time;
+    key_offered := NOT FOUND;  -- a later rotation wants a key that is newer than itself
   END IF;
 
   -- Offers that the instance does not know of were lost on the way, or were another instance's.
@@ -176,14 +178,16 @@ END
 $$;
 CALL make_system_function('claim_tasks(uuid, interval, uuid[], uuid[], bigint[], smallint[], int[])');
 
--- Offers that were taken: the items that run now. One that ran already is told again.
+-- Offers that were taken: the items that run now. One that ran already is told again, if it still does: that is looked
+-- at when the others are written, and what they have waited for.
 CREATE FUNCTION start_tasks(replica_id uuid, lease interval, organization_ids uuid[], task_ids uuid[], attempts int[],
                             fences bigint[], agent_ids uuid[]) RETURNS TABLE (item bigint)
-  LANGUAGE sql
+  LANGUAGE plpgsql
 AS $$
+#variable_conflict use_column
+BEGIN
   WITH ack AS (
-    SELECT * FROM unnest($3, $4, $5, $6, $7) WITH ORDINALITY
-                  ack (organization_id, task_id, attempt, fence, agent_id, item)
+    SELECT * FROM unnest($3, $4, $5, $6, $7) ack (organization_id, task_id, attempt, fence, agent_id)
   ), started AS (
     UPDATE tasks_live t
        SET state = 'RUNNING', start_count = t.start_count + 1, start_time = now(), state_reason = '',
@@ -195,14 +199,16 @@ AS $$
   ), leased AS (
     UPDATE task_leases l SET started = true, lease_time = now() + $2, replica_id = $1
       FROM started s WHERE l.organization_id = s.organization_id AND l.task_id = s.task_id
-  ), noted AS (
-    INSERT INTO task_attempts (organization_id, task_id, attempt, fence, agent_id)
-      SELECT organization_id, task_id, attempt, fence, agent_id FROM started
   )
-  SELECT item FROM started
-  UNION
-  SELECT ack.item FROM ack JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
-   WHERE l.started
+  INSERT INTO task_attempts (organization_id, task_id, attempt, fence, agent_id)
+    SELECT organization_id, task_id, attempt, fence, agent_id FROM started;
+
+  RETURN QUERY
+    SELECT ack.item
+      FROM unnest($3, $4, $5, $6, $7) WITH ORDINALITY ack (organization_id, task_id, attempt, fence, agent_id, item)
+      JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
+     WHERE l.started;
+END
 $$;
 CALL make_system_function('start_tasks(uuid, interval, uuid[], uuid[], int[], bigint[], uuid[])');
 
@@ -254,14 +260,19 @@ AS $$
               ELSE 'FAILED' END
 $$;
 
--- How attempts ended (Result.Status): for each item whether it counts (ResultAck.Status).
+-- How attempts ended (Result.Status): for each item whether it counts (ResultAck.Status). In two steps: whether a result
+-- counts already is asked after those of the same statement, and those that it has waited for, are written.
 CREATE FUNCTION end_tasks(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[], agent_ids uuid[],
                           result_ids uuid[], statuses smallint[], reasons text[], messages text[],
                           permanent boolean[], after interval[], outputs jsonb[], stdout_ends bigint[],
                           stderr_ends bigint[])
   RETURNS TABLE (item bigint, status smallint)
-  LANGUAGE sql
+  LANGUAGE plpgsql
 AS $$
+#variable_conflict use_column
+DECLARE
+  accepted bigint[];
+BEGIN
   WITH result AS (
     SELECT organization_id, task_id, attempt, fence, agent_id, result_id, status, message, permanent, after, outputs,
            stdout_end, stderr_end, item,
@@ -294,29 +305,39 @@ AS $$
       FROM ended e JOIN result r USING (item)
      WHERE a.organization_id = e.organization_id AND a.task_id = e.task_id AND a.attempt = e.attempt
   )
-  SELECT r.item,
-         CASE WHEN e.item IS NOT NULL THEN 1 WHEN a.result_id = r.result_id THEN 2 ELSE 3 END::smallint
-    FROM result r
-    LEFT JOIN ended e USING (item)
-    LEFT JOIN task_attempts a
-      ON a.organization_id = r.organization_id AND a.task_id = r.task_id AND a.attempt = r.attempt
-     AND a.fence = r.fence AND a.agent_id = r.agent_id
+  SELECT array_agg(item) INTO accepted FROM ended;
+
+  RETURN QUERY
+    SELECT r.item,
+           CASE WHEN r.item = ANY (accepted) THEN 1 WHEN a.result_id = r.result_id THEN 2 ELSE 3 END::smallint
+      FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
+                  r (organization_id, task_id, attempt, fence, agent_id, result_id, item)
+      LEFT JOIN task_attempts a USING (organization_id, task_id, attempt, fence, agent_id);
+END
 $$;
 CALL make_system_function('end_tasks(uuid[], uuid[], int[], bigint[], uuid[], uuid[], smallint[], text[], text[], boolean[], interval[], jsonb[], bigint[], bigint[])');
 
--- What attempts that run have made outside: the items that are noted. A task has at most 100.
+-- What attempts that run have made outside: the items that are noted. A task has at most 100. A lease is held while its
+-- effects are written: it cannot be taken back, and the journal handed on, in between.
 CREATE FUNCTION note_effects(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                              agent_ids uuid[], keys text[], refs text[]) RETURNS TABLE (item bigint)
   LANGUAGE sql
 AS $$
-  WITH effect AS (
+  WITH held AS (
     SELECT effect.*
       FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY
                   effect (organization_id, task_id, attempt, fence, agent_id, key, reference, item)
       JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
      WHERE l.started
-       AND (SELECT count(*) FROM task_effects f WHERE f.organization_id = effect.organization_id
-               AND f.task_id = effect.task_id AND f.key <> effect.key) < 100
+       FOR KEY SHARE OF l
+  ), ranked AS (
+    SELECT held.*, f.key IS NOT NULL AS known,
+           dense_rank() OVER (PARTITION BY organization_id, task_id, f.key IS NULL ORDER BY held.key) AS rank
+      FROM held LEFT JOIN task_effects f USING (organization_id, task_id, key)
+  ), effect AS (
+    SELECT * FROM ranked
+     WHERE known OR rank + (SELECT count(*) FROM task_effects f WHERE f.organization_id = ranked.organization_id
+                               AND f.task_id = ranked.task_id) <= 100
   ), noted AS (
     INSERT INTO task_effects (organization_id, task_id, key, reference, attempt)
       SELECT DISTINCT ON (organization_id, task_id, key) organization_id, task_id, key, reference, attempt
@@ -357,21 +378,23 @@ AS $$
       FROM part p
      WHERE a.organization_id = p.organization_id AND a.task_id = p.task_id AND a.attempt = p.attempt
        AND a.fence = p.fence AND a.agent_id = p.agent_id
+       AND a.outcome <> 'LEASE_LOST'
        AND coalesce(p.stdout_begin, a.stdout_offset) = a.stdout_offset
        AND coalesce(p.stderr_begin, a.stderr_offset) = a.stderr_offset
-    RETURNING a.organization_id, a.task_id, a.attempt, a.stdout_offset, a.stderr_offset
+    RETURNING a.organization_id, a.task_id, a.attempt, a.fence, a.agent_id, a.stdout_offset, a.stderr_offset
   ), written AS (
     INSERT INTO task_logs (organization_id, task_id, attempt, stream, log_offset, data)
       SELECT organization_id, task_id, attempt, stream, log_offset, data
-        FROM (SELECT piece.* FROM piece JOIN moved USING (organization_id, task_id, attempt) ORDER BY item) piece
+        FROM (SELECT piece.* FROM piece JOIN moved USING (organization_id, task_id, attempt, fence, agent_id)
+               ORDER BY item) piece
        WHERE length(data) > 0
   )
   SELECT p.item, coalesce(m.stdout_offset, a.stdout_offset), coalesce(m.stderr_offset, a.stderr_offset)
     FROM part p
-    LEFT JOIN moved m USING (organization_id, task_id, attempt)
+    LEFT JOIN moved m USING (organization_id, task_id, attempt, fence, agent_id)
     LEFT JOIN task_attempts a
       ON a.organization_id = p.organization_id AND a.task_id = p.task_id AND a.attempt = p.attempt
-     AND a.fence = p.fence AND a.agent_id = p.agent_id
+     AND a.fence = p.fence AND a.agent_id = p.agent_id AND a.outcome <> 'LEASE_LOST'
 $$;
 CALL make_system_function('append_logs(uuid[], uuid[], int[], bigint[], uuid[], smallint[], bigint[], bytea[], boolean[])');
 
@@ -546,12 +569,14 @@ CREATE FUNCTION check_sessions(organization_ids uuid[], agent_ids uuid[], epochs
 AS $$
   SELECT item, current_epoch, ended, closed, key_offered FROM (
     SELECT held.item, held.session_epoch, coalesce(s.session_epoch, 0) AS current_epoch,
-           a.agent_id IS NULL OR k.agent_key_id IS NULL OR coalesce(k.expire_time <= now(), false) AS ended,
+           a.agent_id IS NULL OR k.agent_key_id IS NULL OR coalesce(k.expire_time <= now(), false)
+             OR o.delete_time IS NOT NULL AS ended,
            s.disconnect_time IS NOT NULL AS closed, coalesce(a.key_offer_time IS NOT NULL, false) AS key_offered
       FROM unnest($1, $2, $3, $4) WITH ORDINALITY held (organization_id, agent_id, session_epoch, agent_key_id, item)
       LEFT JOIN agents a USING (organization_id, agent_id)
       LEFT JOIN agent_sessions s USING (organization_id, agent_id)
       LEFT JOIN agent_keys k USING (organization_id, agent_id, agent_key_id)
+      LEFT JOIN organizations o USING (organization_id)
   ) held
    WHERE current_epoch <> session_epoch OR ended OR closed OR key_offered
 $$;
@@ -621,7 +646,7 @@ BEGIN
 END
 $$;
 
--- Logs of days that are older go, a day at a time.
+-- Logs of days that are older, to their last moment, go, a day at a time. How many days it were.
 CREATE FUNCTION drop_old_logs(older interval) RETURNS int
   LANGUAGE plpgsql SET timezone = 'UTC' SET lock_timeout = '1s'
 AS $$
@@ -631,13 +656,15 @@ DECLARE
 BEGIN
   FOR name IN SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                WHERE i.inhparent = 'task_logs'::regclass AND c.relname <> 'task_logs_default'
-                 AND to_date(right(c.relname, 10), 'YYYY_MM_DD') < now() - older LOOP
-    EXECUTE format('DROP TABLE %I', name);
-    dropped := dropped + 1;
+                 AND to_date(right(c.relname, 10), 'YYYY_MM_DD') + 1 <= now() - older LOOP
+    BEGIN
+      EXECUTE format('DROP TABLE %I', name);
+      dropped := dropped + 1;
+    EXCEPTION WHEN lock_not_available THEN
+      NULL;  -- somebody reads; the next sweep tries again
+    END;
   END LOOP;
   RETURN dropped;
-EXCEPTION WHEN lock_not_available THEN
-  RETURN dropped;  -- somebody reads; the next sweep tries again
 END
 $$;
 CALL make_system_function('drop_old_logs(interval)');
