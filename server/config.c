@@ -59,6 +59,8 @@ static const struct option_row {
                 "threads that take calls; 0: one per two cores"},
         {"max-calls", NUMBER, offsetof(struct config, max_calls), "10000", 1, 1000000,
                 "calls in flight, past which callers get RESOURCE_EXHAUSTED"},
+        {"max-open-streams", NUMBER, offsetof(struct config, max_open_streams), "20000", 1, 1000000,
+                "streams (agents, watchers, imports) at a time, past which callers get RESOURCE_EXHAUSTED"},
         {"max-streams", NUMBER, offsetof(struct config, max_streams), "1000", 1, 100000,
                 "calls at a time on one connection (HTTP/2)"},
         {"max-message-bytes", NUMBER, offsetof(struct config, max_message_bytes), "4194304", 1024, 67108864,

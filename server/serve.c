@@ -182,6 +182,7 @@ static bool start_server(const struct config *config, struct parts *parts) {
                         .tls_key = config->tls_key,
                         .call_threads = (unsigned)config->call_threads,
                         .max_calls = (unsigned)config->max_calls,
+                        .max_open_streams = (unsigned)config->max_open_streams,
                         .max_streams = (unsigned)config->max_streams,
                         .max_message_bytes = (unsigned)config->max_message_bytes,
                         .default_timeout_ms = (unsigned)config->default_timeout_ms,

@@ -76,6 +76,8 @@ struct core_call *call_new(struct server *server, grpc_call *core, const struct 
         return call;
 }
 
+static bool is_stream(const struct core_call *call) { return call->call.method && call->call.method->stream; }
+
 void call_hold(struct core_call *call) { atomic_fetch_add(&call->references, 1); }
 
 void call_release(struct core_call *call) {
@@ -95,7 +97,7 @@ void call_release(struct core_call *call) {
         grpc_slice_unref(call->details);
         grpc_metadata_array_destroy(&call->metadata);
         grpc_call_unref(call->core);
-        atomic_fetch_sub(&call->call.server->in_flight, 1);
+        atomic_fetch_sub(is_stream(call) ? &call->call.server->streams : &call->call.server->in_flight, 1);
         arena_drop(&call->message_arena, call->call.secret);
         arena_drop(&call->call.arena, call->call.secret);
         pthread_mutex_destroy(&call->lock);
@@ -133,9 +135,11 @@ static enum step_result step_admit(struct core_call *call) {
                                               : call->call.start + server->config.default_timeout_ms * INT64_C(1000000);
         if (call->call.refusal.code != CODE_OK)
                 return STEP_END;
-        if (atomic_load(&server->in_flight) > server->config.max_calls) {
-                call_refuse(&call->call, CODE_RESOURCE_EXHAUSTED, "TOO_MANY_CALLS",
-                        "this server has %u calls in flight, its limit", server->config.max_calls);
+        bool stream = is_stream(call);
+        unsigned limit = stream ? server->config.max_open_streams : server->config.max_calls;
+        if (atomic_load(stream ? &server->streams : &server->in_flight) > limit) {
+                call_refuse(&call->call, CODE_RESOURCE_EXHAUSTED, stream ? "TOO_MANY_STREAMS" : "TOO_MANY_CALLS",
+                        "this server has %u %s, its limit", limit, stream ? "open streams" : "calls in flight");
                 call->call.refusal.retry_ms = RETRY_MS;
                 return STEP_END;
         }

@@ -17,7 +17,7 @@ struct field_rule {
         bool required, future;
         enum form { FORM_NONE, FORM_SLUG, FORM_EMAIL, FORM_UUID } form;
         uint32_t min_length, max_length, max_element_length; // in code points; elements for repeated fields
-        int64_t min, max;                                    // both 0: no bound
+        int64_t min, max;                                    // both 0: no bound; max 0: no upper one
         const struct message_rules *message;                 // of a message field, or of a repeated one's elements
 };
 

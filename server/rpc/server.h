@@ -21,7 +21,7 @@ struct server_config {
         const char *const *listen;       // `HOST:PORT` with TLS, NULL-terminated
         const char *const *listen_plain; // `unix:PATH`, or `HOST:PORT` without TLS
         const char *tls_certificate, *tls_key;
-        unsigned call_threads, max_calls, max_message_bytes, max_streams;
+        unsigned call_threads, max_calls, max_open_streams, max_message_bytes, max_streams;
         unsigned default_timeout_ms;
         bool reflection;
         struct storage *storage;
@@ -50,7 +50,7 @@ void server_free(struct server *server);
 // Calls by outcome and what is in flight, for the log.
 struct server_stats {
         unsigned long answered, refused;
-        unsigned in_flight;
+        unsigned in_flight, streams; // calls that are answered at once, and those that stay
 };
 struct server_stats server_stats(const struct server *server);
 

@@ -11,7 +11,7 @@ struct server {
         grpc_completion_queue *call_queues[CALL_THREADS_MAX], *stream_queue;
         pthread_t call_threads[CALL_THREADS_MAX], stream_thread;
         unsigned call_thread_count;
-        atomic_uint in_flight;
+        atomic_uint in_flight, streams; // calls that are answered at once, and those that stay
         atomic_ulong answered, refused;
         atomic_bool serving, stopping;
         pthread_mutex_t silent_lock;

@@ -310,7 +310,7 @@ void stream_wake(struct call *c) {
 }
 
 void stream_accept(struct core_call *call) {
-        atomic_fetch_add(&call->call.server->in_flight, 1);
+        atomic_fetch_add(&call->call.server->streams, 1);
         // From here on everything of this call arrives on the stream thread, the close included: it is posted first.
         grpc_op op = {
                 .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->close_cancelled};

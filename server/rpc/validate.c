@@ -63,7 +63,7 @@ static void check_text(const struct check *check, const ProtobufCFieldDescriptor
 
 static void check_number(const struct check *check, const ProtobufCFieldDescriptor *field,
         const struct field_rule *rule, int64_t value) {
-        if ((rule->min && value < rule->min) || (rule->max && value > rule->max))
+        if (((rule->min || rule->max) && value < rule->min) || (rule->max && value > rule->max))
                 wrong(check, field,
                         arena_printf(&check->call->arena, "is %lld; it must be from %lld to %lld", (long long)value,
                                 (long long)rule->min, (long long)rule->max));

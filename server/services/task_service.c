@@ -121,8 +121,6 @@ static bool check_target(struct call *call, const char *agent) {
 bool task_service_create_task_before(struct call *call);
 bool task_service_create_task_before(struct call *call) {
         const Task *task = ((const Devopsgenie__V1__CreateTaskRequest *)(const void *)call->request)->task;
-        if (task->max_attempts < 0)
-                return call_refuse_field(call, "task.max_attempts", "is negative");
         const char *kind = checked_kind(call, task->payload);
         if (!kind || !check_labels(call, task) || !check_target(call, task->target_agent))
                 return false;

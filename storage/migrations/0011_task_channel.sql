@@ -236,7 +236,7 @@ CALL make_system_function('reject_tasks(uuid[], uuid[], int[], bigint[], uuid[],
 -- How long a task waits after so many starts.
 CREATE FUNCTION task_backoff(start_count int) RETURNS interval
   LANGUAGE sql IMMUTABLE
-AS $$ SELECT least(interval '10 seconds' * 2 ^ greatest(start_count - 1, 0), interval '1 hour') $$;
+AS $$ SELECT least(interval '10 seconds' * 2 ^ least(greatest(start_count - 1, 0), 10), interval '1 hour') $$;
 
 -- Whether a result (Result.Status) says that the task could not be done: all but success, and the end of a cancel.
 CREATE FUNCTION result_is_failure(state text, status int) RETURNS boolean

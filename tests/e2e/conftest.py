@@ -86,6 +86,8 @@ class Api:
             "ResourceService": "resources",
             "FindingService": "findings",
             "AuditService": "audit",
+            "AgentService": "agents",
+            "TaskService": "tasks",
         }.items():
             setattr(self, short, getattr(v1, name + "Stub")(self.channel))
 
@@ -160,6 +162,19 @@ class Organization:
         )
         return self.owner.cloud_accounts.CreateCloudAccount(
             self.v1.CreateCloudAccountRequest(parent=self.name, cloud_account=account)
+        )
+
+    def agent(self, display_name="an agent", **fields):
+        """A new agent as CreateAgent answers it, with its key."""
+        agent = self.v1.Agent(display_name=display_name)
+        return self.owner.agents.CreateAgent(self.v1.CreateAgentRequest(parent=self.name, agent=agent, **fields))
+
+    def task(self, request_id="", **fields):
+        """A new task, of kind COMMAND where its fields have no payload."""
+        command = self.v1.TaskPayload(command=self.v1.Command(name="restart", arguments=["--all"]))
+        task = self.v1.Task(**{"payload": command, **fields})
+        return self.owner.tasks.CreateTask(
+            self.v1.CreateTaskRequest(parent=self.name, task=task, request_id=request_id)
         )
 
     def stored(self, table, select="count(*)"):

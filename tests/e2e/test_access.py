@@ -15,44 +15,60 @@ from tokens import Tokens
 #                     -  PERMISSION_DENIED, whatever the request says
 #                     +  may; the answer is then what REQUESTS says
 # V A P D O are viewer, analyst, approver, admin and owner: as members and as API keys alike.
+# agent is any organization's agent: what it may, it may in its own, which no request names.
 # Anyone else: a person who is in no organization, another organization's owner, and that organization's API key.
 TABLE = """
-method                                          nobody  invalid  anyone  V A P D O  platform-admin  scanner  assistant
-AuthService.WhoAmI                              U       U        +       + + + + +  +               +        +
-OrganizationService.CreateOrganization          U       U        -       - - - - -  +               -        -
-OrganizationService.GetOrganization             U       U        -       + + + + +  -               -        -
-OrganizationService.ListOrganizations           U       U        +       + + + + +  +               +        +
-OrganizationService.UpdateOrganization          U       U        -       - - - + +  -               -        -
-OrganizationService.DeleteOrganization          U       U        -       - - - - +  -               -        -
-OrganizationService.UndeleteOrganization        U       U        -       - - - - +  -               -        -
-MemberService.CreateMember                      U       U        -       - - - - +  -               -        -
-MemberService.GetMember                         U       U        -       + + + + +  -               -        -
-MemberService.ListMembers                       U       U        -       + + + + +  -               -        -
-MemberService.UpdateMember                      U       U        -       - - - - +  -               -        -
-MemberService.DeleteMember                      U       U        -       - - - - +  -               -        -
-ApiKeyService.CreateApiKey                      U       U        -       - - - + +  -               -        -
-ApiKeyService.GetApiKey                         U       U        -       - - - + +  -               -        -
-ApiKeyService.ListApiKeys                       U       U        -       - - - + +  -               -        -
-ApiKeyService.RevokeApiKey                      U       U        -       - - - + +  -               -        -
-CloudAccountService.CreateCloudAccount          U       U        -       - - - + +  -               -        -
-CloudAccountService.GetCloudAccount             U       U        -       + + + + +  -               -        -
-CloudAccountService.ListCloudAccounts           U       U        -       + + + + +  -               -        -
-CloudAccountService.UpdateCloudAccount          U       U        -       - - - + +  -               -        -
-CloudAccountService.DeleteCloudAccount          U       U        -       - - - + +  -               -        -
-CloudAccountService.SetCloudAccountCredentials  U       U        -       - - - + +  -               -        -
-ScanService.ImportResults                       U       U        -       - + + + +  -               +        -
-ScanService.GetScan                             U       U        -       + + + + +  -               -        -
-ScanService.ListScans                           U       U        -       + + + + +  -               -        -
-ResourceService.GetResource                     U       U        -       + + + + +  -               -        -
-ResourceService.ListResources                   U       U        -       + + + + +  -               -        -
-FindingService.GetFinding                       U       U        -       + + + + +  -               -        -
-FindingService.ListFindings                     U       U        -       + + + + +  -               -        -
-FindingService.ListFindingEvents                U       U        -       + + + + +  -               -        -
-FindingService.AcknowledgeFinding               U       U        -       - + + + +  -               -        -
-FindingService.ReopenFinding                    U       U        -       - + + + +  -               -        -
-FindingService.AcceptRisk                       U       U        -       - - + + +  -               -        -
-FindingService.WithdrawAcceptance               U       U        -       - - + + +  -               -        -
-AuditService.ListAuditEvents                    U       U        -       - - - + +  -               -        -
+method                                          nobody  invalid  anyone  V A P D O  platform-admin  scanner  assistant  agent
+AuthService.WhoAmI                              U       U        +       + + + + +  +               +        +          +
+OrganizationService.CreateOrganization          U       U        -       - - - - -  +               -        -          -
+OrganizationService.GetOrganization             U       U        -       + + + + +  -               -        -          -
+OrganizationService.ListOrganizations           U       U        +       + + + + +  +               +        +          +
+OrganizationService.UpdateOrganization          U       U        -       - - - + +  -               -        -          -
+OrganizationService.DeleteOrganization          U       U        -       - - - - +  -               -        -          -
+OrganizationService.UndeleteOrganization        U       U        -       - - - - +  -               -        -          -
+MemberService.CreateMember                      U       U        -       - - - - +  -               -        -          -
+MemberService.GetMember                         U       U        -       + + + + +  -               -        -          -
+MemberService.ListMembers                       U       U        -       + + + + +  -               -        -          -
+MemberService.UpdateMember                      U       U        -       - - - - +  -               -        -          -
+MemberService.DeleteMember                      U       U        -       - - - - +  -               -        -          -
+ApiKeyService.CreateApiKey                      U       U        -       - - - + +  -               -        -          -
+ApiKeyService.GetApiKey                         U       U        -       - - - + +  -               -        -          -
+ApiKeyService.ListApiKeys                       U       U        -       - - - + +  -               -        -          -
+ApiKeyService.RevokeApiKey                      U       U        -       - - - + +  -               -        -          -
+CloudAccountService.CreateCloudAccount          U       U        -       - - - + +  -               -        -          -
+CloudAccountService.GetCloudAccount             U       U        -       + + + + +  -               -        -          -
+CloudAccountService.ListCloudAccounts           U       U        -       + + + + +  -               -        -          -
+CloudAccountService.UpdateCloudAccount          U       U        -       - - - + +  -               -        -          -
+CloudAccountService.DeleteCloudAccount          U       U        -       - - - + +  -               -        -          -
+CloudAccountService.SetCloudAccountCredentials  U       U        -       - - - + +  -               -        -          -
+ScanService.ImportResults                       U       U        -       - + + + +  -               +        -          -
+ScanService.GetScan                             U       U        -       + + + + +  -               -        -          -
+ScanService.ListScans                           U       U        -       + + + + +  -               -        -          -
+ResourceService.GetResource                     U       U        -       + + + + +  -               -        -          -
+ResourceService.ListResources                   U       U        -       + + + + +  -               -        -          -
+FindingService.GetFinding                       U       U        -       + + + + +  -               -        -          -
+FindingService.ListFindings                     U       U        -       + + + + +  -               -        -          -
+FindingService.ListFindingEvents                U       U        -       + + + + +  -               -        -          -
+FindingService.AcknowledgeFinding               U       U        -       - + + + +  -               -        -          -
+FindingService.ReopenFinding                    U       U        -       - + + + +  -               -        -          -
+FindingService.AcceptRisk                       U       U        -       - - + + +  -               -        -          -
+FindingService.WithdrawAcceptance               U       U        -       - - + + +  -               -        -          -
+AuditService.ListAuditEvents                    U       U        -       - - - + +  -               -        -          -
+AgentService.CreateAgent                        U       U        -       - - - + +  -               -        -          -
+AgentService.GetAgent                           U       U        -       + + + + +  -               -        -          -
+AgentService.ListAgents                         U       U        -       + + + + +  -               -        -          -
+AgentService.UpdateAgent                        U       U        -       - - - + +  -               -        -          -
+AgentService.DeleteAgent                        U       U        -       - - - + +  -               -        -          -
+AgentService.RotateAgentKey                     U       U        -       - - - + +  -               -        -          -
+AgentService.WatchAgents                        U       U        -       + + + + +  -               -        -          -
+TaskService.CreateTask                          U       U        -       - + + + +  -               -        -          -
+TaskService.GetTask                             U       U        -       + + + + +  -               -        -          -
+TaskService.ListTasks                           U       U        -       + + + + +  -               -        -          -
+TaskService.CancelTask                          U       U        -       - + + + +  -               -        -          -
+TaskService.RetryTask                           U       U        -       - + + + +  -               -        -          -
+TaskService.ReadTaskLog                         U       U        -       + + + + +  -               -        -          -
+TaskService.WatchTasks                          U       U        -       + + + + +  -               -        -          -
+TaskChannelService.Connect                      U       U        -       - - - - -  -               -        -          +
 """
 HEAD, *ROWS = (line.split() for line in TABLE.strip().splitlines())
 MATRIX = {row[0]: dict(zip(HEAD[1:], row[1:], strict=True)) for row in ROWS}
@@ -116,6 +132,21 @@ REQUESTS = {
     "FindingService.AcceptRisk": ({"name": "{org}/findings/" + NOWHERE}, "INVALID_ARGUMENT"),
     "FindingService.WithdrawAcceptance": ({"name": "{org}/findings/" + NOWHERE}, "NOT_FOUND"),
     "AuditService.ListAuditEvents": ({"parent": "{org}"}, "OK"),
+    "AgentService.CreateAgent": ({"parent": "{org}"}, "INVALID_ARGUMENT"),
+    "AgentService.GetAgent": ({"name": "{org}/agents/" + NOWHERE}, "NOT_FOUND"),
+    "AgentService.ListAgents": ({"parent": "{org}"}, "OK"),
+    "AgentService.UpdateAgent": ({"agent": {"name": "{org}/agents/" + NOWHERE, "display_name": "x"}}, "NOT_FOUND"),
+    "AgentService.DeleteAgent": ({"name": "{org}/agents/" + NOWHERE}, "NOT_FOUND"),
+    "AgentService.RotateAgentKey": ({"name": "{org}/agents/" + NOWHERE}, "NOT_FOUND"),
+    "AgentService.WatchAgents": ({"parent": "{org}", "resume_token": "x" * 101}, "INVALID_ARGUMENT"),
+    "TaskService.CreateTask": ({"parent": "{org}", "task": {"payload": {}}}, "INVALID_ARGUMENT"),
+    "TaskService.GetTask": ({"name": "{org}/tasks/" + NOWHERE}, "NOT_FOUND"),
+    "TaskService.ListTasks": ({"parent": "{org}"}, "OK"),
+    "TaskService.CancelTask": ({"name": "{org}/tasks/" + NOWHERE}, "NOT_FOUND"),
+    "TaskService.RetryTask": ({"name": "{org}/tasks/" + NOWHERE}, "NOT_FOUND"),
+    "TaskService.ReadTaskLog": ({"name": "{org}/tasks/" + NOWHERE, "offset": -1}, "INVALID_ARGUMENT"),
+    "TaskService.WatchTasks": ({"parent": "{org}", "resume_token": "x" * 101}, "INVALID_ARGUMENT"),
+    "TaskChannelService.Connect": ({"hello": {"session_token": "x" * 101}}, "INVALID_ARGUMENT"),
 }
 
 
@@ -139,12 +170,12 @@ class Caller:
 
     def code(self, method, organization):
         service, _, name = method.partition(".")
-        request = services(self.v1)[service].methods_by_name[name].input_type
-        message = getattr(self.v1, request.name)(**filled(REQUESTS[method][0], organization))
+        descriptor = services(self.v1)[service].methods_by_name[name]
+        message = getattr(self.v1, descriptor.input_type.name)(**filled(REQUESTS[method][0], organization))
         stub = getattr(getattr(self.v1, service + "Stub")(self.channel), name)
-        if name == "ImportResults":
-            return code_of(lambda: list(stub(iter([message]), metadata=self.metadata, timeout=20)))
-        return code_of(lambda: stub(message, metadata=self.metadata, timeout=20))
+        request = iter([message]) if descriptor.client_streaming else message
+        answer = list if descriptor.server_streaming else (lambda call: call)
+        return code_of(lambda: answer(stub(request, metadata=self.metadata, timeout=20)))
 
 
 def bearer(credential):
@@ -166,6 +197,14 @@ def dead_keys(v1, organization, key):
     return {"a revoked key": [bearer(revoked.secret)], "an expired key": [bearer(expired)]}
 
 
+def dead_agents(v1, organization):
+    """Agents' keys that were good once: of a deleted agent, and one that another has replaced at once."""
+    agents, deleted, rotated = organization.owner.agents, organization.agent(), organization.agent()
+    agents.DeleteAgent(v1.DeleteAgentRequest(name=deleted.name))
+    agents.RotateAgentKey(v1.RotateAgentKeyRequest(name=rotated.name, overlap={}))
+    return {"a deleted agent's key": [bearer(deleted.secret)], "a replaced key": [bearer(rotated.secret)]}
+
+
 @pytest.fixture(scope="module")
 def callers(v1, server, module_organization):
     """From a column of the table to its callers, by what they are."""
@@ -174,7 +213,8 @@ def callers(v1, server, module_organization):
         other = Organization(v1, server, connect, "org-" + secrets.token_hex(6))
         other_owner = [bearer(tokens.user(f"owner-{other.slug}", other.owner_email))]
         other_key = [bearer(other.key("OWNER").credential)]
-    key = organization.key("OWNER").credential
+        other_agent = [bearer(other.agent().secret)]
+    key, agent = organization.key("OWNER").credential, organization.agent().secret
     invalid = {
         "no token at all": [("authorization", "Bearer ")],
         "garbage": [bearer("garbage")],
@@ -193,8 +233,13 @@ def callers(v1, server, module_organization):
         "a service role that there is not": [bearer(tokens.sign(genie_service_role="root"))],
         "a key that never was": [bearer("dgk_" + "0" * 62)],
         "a key with its last letter changed": [bearer(key[:-1] + ("a" if key[-1] != "a" else "b"))],
+        "an agent's key that never was": [bearer("dga_" + "0" * 62)],
+        "an agent's key with its last letter changed": [bearer(agent[:-1] + ("a" if agent[-1] != "a" else "b"))],
+        "an agent's key as an API key": [bearer("dgk_" + agent[4:])],
+        "an API key as an agent's": [bearer("dga_" + key[4:])],
         "a token in the place of a key": [("x-api-key", tokens.sign())],
         **dead_keys(v1, organization, key),
+        **dead_agents(v1, organization),
     }
     wait = Caller(v1, server, *invalid["an expired key"])
     until(lambda: wait.code("AuthService.WhoAmI", organization.name) == "UNAUTHENTICATED")
@@ -218,6 +263,11 @@ def callers(v1, server, module_organization):
             f"{role} key": [bearer(api_key)],
             f"{role} key as x-api-key": [("x-api-key", api_key)],
         }
+    columns["agent"] = {
+        "an agent": [bearer(agent)],
+        "an agent with x-api-key": [("x-api-key", agent)],
+        "another organization's agent": other_agent,
+    }
     for role in ("platform-admin", "scanner", "assistant"):
         columns[role] = {role: [bearer(tokens.sign(genie_service_role=role))]}
     return {
@@ -246,7 +296,7 @@ def test_who_may_call(method, callers, module_organization):
 @pytest.mark.parametrize("method", [method for method in MATRIX if "{org}" in str(REQUESTS[method][0])])
 def test_a_stranger_cannot_tell_whether_an_organization_exists(method, callers):
     nowhere = "organizations/org-" + secrets.token_hex(6)
-    for who, caller in callers["anyone"].items():
+    for who, caller in (callers["anyone"] | callers["agent"]).items():
         assert caller.code(method, nowhere) == "PERMISSION_DENIED", who
 
 
@@ -285,6 +335,11 @@ def test_a_service_that_is_no_platform_admin_sees_no_organization(v1, server, co
             assert not listed, f"a {role} is shown {len(listed)} organizations"
 
 
+def test_an_agent_is_shown_no_organization(v1, server, connect, module_organization):
+    agent = connect(server, module_organization.agent().secret)
+    assert not agent.organizations.ListOrganizations(v1.ListOrganizationsRequest()).organizations
+
+
 def test_a_person_is_what_the_organization_says_not_what_another_does(v1, make_organization, connect, server):
     """An owner here is a viewer there, with one and the same token."""
     here, there = make_organization(), make_organization()
@@ -303,6 +358,7 @@ def test_names_of_another_organization_are_found_nowhere(v1, make_organization):
     key = there.owner.api_keys.CreateApiKey(
         v1.CreateApiKeyRequest(parent=there.name, api_key=v1.ApiKey(display_name="x", role=v1.VIEWER))
     )
+    agent, task = there.agent(), there.task()
     (member,) = there.owner.members.ListMembers(v1.ListMembersRequest(parent=there.name)).members
 
     def moved(resource):
@@ -316,6 +372,11 @@ def test_names_of_another_organization_are_found_nowhere(v1, make_organization):
         lambda: owner.api_keys.RevokeApiKey(v1.RevokeApiKeyRequest(name=moved(key))),
         lambda: owner.members.GetMember(v1.GetMemberRequest(name=moved(member))),
         lambda: owner.members.DeleteMember(v1.DeleteMemberRequest(name=moved(member))),
+        lambda: owner.agents.GetAgent(v1.GetAgentRequest(name=moved(agent))),
+        lambda: owner.agents.RotateAgentKey(v1.RotateAgentKeyRequest(name=moved(agent))),
+        lambda: owner.agents.DeleteAgent(v1.DeleteAgentRequest(name=moved(agent))),
+        lambda: owner.tasks.GetTask(v1.GetTaskRequest(name=moved(task))),
+        lambda: owner.tasks.CancelTask(v1.CancelTaskRequest(name=moved(task))),
     ):
         with refused("NOT_FOUND"):
             call()

@@ -22,6 +22,14 @@ def test_an_api_key_is_told_its_organization_and_role(v1, organization: Organiza
     assert answer.role == v1.ANALYST
 
 
+def test_an_agent_is_told_its_name_and_organization(v1, organization: Organization, connect, server):
+    agent = organization.agent()
+    answer = connect(server, agent.secret).auth.WhoAmI(v1.WhoAmIRequest())
+    assert answer == v1.WhoAmIResponse(
+        kind=v1.WhoAmIResponse.AGENT, caller=agent.name, organization=organization.name
+    )
+
+
 def test_without_a_credential_nobody_is_anybody(v1, server, connect):
     with refused("UNAUTHENTICATED"):
         connect(server).auth.WhoAmI(v1.WhoAmIRequest())

@@ -328,13 +328,15 @@ def test_the_last_moment_there_is(v1, organization):
     ("members.ListMembers", "ListMembersRequest", "page_token", 4000),
     ("cloud_accounts.DeleteCloudAccount", "DeleteCloudAccountRequest", "etag", 64),
     ("findings.AcknowledgeFinding", "AcknowledgeFindingRequest", "note", 4000),
+    ("agents.CreateAgent", "CreateAgentRequest", "agent.display_name", 100),
+    ("tasks.ListTasks", "ListTasksRequest", "page_token", 4000),
 ])  # fmt: skip
 def test_a_string_that_is_too_long(v1, organization, method, message, path, most):
     request = getattr(v1, message)()
     owner = next(f for f in ("name", "parent") if f in request.DESCRIPTOR.fields_by_name)
     collections = {"Delete": f"/cloudAccounts/{GOOD_UUID}", "Acknow": f"/findings/{GOOD_UUID}"}
     setattr(request, owner, organization.name + collections.get(message[:6], ""))
-    if message.startswith("Create"):
+    if message == "CreateApiKeyRequest":
         request.api_key.role = v1.VIEWER
     place, *rest = path.split(".")
     at, last = (getattr(request, place), rest[0]) if rest else (request, place)

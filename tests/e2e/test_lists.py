@@ -28,6 +28,8 @@ def filled(v1, module_organization):
     for n in range(COUNT):
         key = v1.ApiKey(display_name=str(n), role=v1.VIEWER)
         owner.api_keys.CreateApiKey(v1.CreateApiKeyRequest(parent=organization.name, api_key=key))
+        organization.agent(str(n))
+        organization.task(priority=n)
     finding = scanner.findings()[0]
     for n in range(COUNT - 1):
         owner.findings.AcknowledgeFinding(v1.AcknowledgeFindingRequest(name=finding.name, note=str(n)))
@@ -47,13 +49,15 @@ def listings(v1, filled):
         "ListResources": (owner.resources.ListResources, v1.ListResourcesRequest(parent=parent)),
         "ListFindings": (owner.findings.ListFindings, v1.ListFindingsRequest(parent=parent)),
         "ListFindingEvents": (owner.findings.ListFindingEvents, v1.ListFindingEventsRequest(parent=finding)),
+        "ListAgents": (owner.agents.ListAgents, v1.ListAgentsRequest(parent=parent)),
+        "ListTasks": (owner.tasks.ListTasks, v1.ListTasksRequest(parent=parent)),
         "ListAuditEvents": (owner.audit.ListAuditEvents, v1.ListAuditEventsRequest(parent=parent)),
     }
 
 
 COUNTS = {
     "ListMembers": 23, "ListApiKeys": 23, "ListCloudAccounts": 23, "ListScans": 23, "ListResources": 1203,
-    "ListFindings": 1203, "ListFindingEvents": 45, "ListAuditEvents": None,
+    "ListFindings": 1203, "ListFindingEvents": 45, "ListAgents": 23, "ListTasks": 23, "ListAuditEvents": None,
 }  # fmt: skip
 
 
@@ -106,7 +110,7 @@ def test_findings_are_listed_by_severity_then_newest_first(listings):
             assert before.create_time.ToNanoseconds() >= after.create_time.ToNanoseconds()
 
 
-@pytest.mark.parametrize("name", ["ListApiKeys", "ListScans", "ListResources"])
+@pytest.mark.parametrize("name", ["ListApiKeys", "ListScans", "ListResources", "ListAgents", "ListTasks"])
 def test_what_is_listed_newest_first_is(listings, name):
     method, request = listings[name]
     times = [element.create_time.ToNanoseconds() for element in everything(method, request)]

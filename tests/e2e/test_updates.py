@@ -41,10 +41,28 @@ class CloudAccounts:
         self.get = lambda: self.api.GetCloudAccount(v1.GetCloudAccountRequest(name=self.resource.name))
 
 
-IMMUTABLE = {Organizations: ["name"], Members: ["email", "name"], CloudAccounts: ["provider", "account_uid", "name"]}
+class Agents:
+    field, other = "display_name", "key_prefix"
+    value = "Another name"
+
+    def __init__(self, v1, organization):
+        self.api = organization.owner.agents
+        self.resource = organization.agent()
+        self.resource.secret = ""  # the first answer alone has it
+        self.update_request, self.type = v1.UpdateAgentRequest, v1.Agent
+        self.call, self.carrier = self.api.UpdateAgent, "agent"
+        self.get = lambda: self.api.GetAgent(v1.GetAgentRequest(name=self.resource.name))
 
 
-@pytest.fixture(params=[Organizations, Members, CloudAccounts], ids=lambda kind: kind.__name__)
+IMMUTABLE = {
+    Organizations: ["name"],
+    Members: ["email", "name"],
+    CloudAccounts: ["provider", "account_uid", "name"],
+    Agents: ["name"],
+}
+
+
+@pytest.fixture(params=list(IMMUTABLE), ids=lambda kind: kind.__name__)
 def kind(request, v1, organization):
     return request.param(v1, organization)
 

@@ -48,6 +48,10 @@ def literal(value):
 
 def element(value):
     """A value in an array's text."""
+    if value is None:
+        return 'NULL'
+    if isinstance(value, bytes):
+        value = '\\x' + value.hex()
     text = {True: 't', False: 'f'}[value] if isinstance(value, bool) else \
         json.dumps(value) if isinstance(value, list) else str(value)
     return '"' + text.replace('\\', '\\\\').replace('"', '\\"') + '"'

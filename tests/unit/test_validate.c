@@ -334,6 +334,22 @@ static void test_durations_are_not_negative(void **) {
         call_end(&core);
 }
 
+// Where there is an upper bound alone, the lower one is 0.
+static void test_numbers_with_an_upper_bound(void **) {
+        struct tasking tasking;
+        struct call *call = tasking_begin(&tasking);
+        tasking.task.max_attempts = 10;
+        assert_valid(call);
+        tasking.task.max_attempts = -1;
+        assert_refused(call, "task.max_attempts", "is -1; it must be from 0 to 10");
+        tasking.task.max_attempts = 0;
+        tasking.task.priority = -100;
+        assert_valid(call);
+        tasking.task.priority = -101;
+        assert_refused(call, "task.priority", "must be from -100 to 100");
+        call_end(&tasking.core);
+}
+
 static void test_elements_of_repeated_messages(void **) {
         struct tasking tasking;
         struct call *call = tasking_begin(&tasking);
@@ -382,6 +398,7 @@ int main(void) {
                 cmocka_unit_test(test_lists),
                 cmocka_unit_test(test_durations),
                 cmocka_unit_test(test_durations_are_not_negative),
+                cmocka_unit_test(test_numbers_with_an_upper_bound),
                 cmocka_unit_test(test_elements_of_repeated_messages),
                 cmocka_unit_test(test_elements_without_rules_are_left_alone),
         };

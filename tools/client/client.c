@@ -1,5 +1,7 @@
 #include "tools/client/client.h"
 
+#include "tools/client/client_private.h"
+
 #include <errno.h>
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
@@ -74,7 +76,7 @@ static bool endpoint_is_valid(const char *endpoint) {
         return digits > 0 && digits <= 5 && colon[1 + digits] == '\0';
 }
 
-static grpc_channel *make_channel(const struct client_settings *settings, char **ret_error) {
+static grpc_channel *make_channel(const struct client_settings *settings, bool lasting, char **ret_error) {
         grpc_channel_credentials *credentials;
 
         if (settings->plaintext || is_unix(settings->endpoint)) {
@@ -89,16 +91,19 @@ static grpc_channel *make_channel(const struct client_settings *settings, char *
         char agent[] = "genie/" GENIE_VERSION, key_agent[] = GRPC_ARG_PRIMARY_USER_AGENT_STRING,
              key_receive[] = GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, key_time[] = GRPC_ARG_KEEPALIVE_TIME_MS,
              key_timeout[] = GRPC_ARG_KEEPALIVE_TIMEOUT_MS, key_backoff[] = GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
-             key_proxy[] = GRPC_ARG_ENABLE_HTTP_PROXY;
+             key_proxy[] = GRPC_ARG_ENABLE_HTTP_PROXY, key_own[] = GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL;
         grpc_arg list[] = {
                 {.type = GRPC_ARG_STRING, .key = key_agent, .value.string = agent},
                 {.type = GRPC_ARG_INTEGER, .key = key_receive, .value.integer = RECEIVE_MAX},
-                // A server that vanished without a word is noticed within a minute.
-                {.type = GRPC_ARG_INTEGER, .key = key_time, .value.integer = 30000},
+                // A server that vanished without a word is noticed within a minute; a lasting stream has heartbeats of
+                // its own, and a server may take more pings than one in 20 s for an attack.
+                {.type = GRPC_ARG_INTEGER, .key = key_time, .value.integer = lasting ? 60000 : 30000},
                 {.type = GRPC_ARG_INTEGER, .key = key_timeout, .value.integer = 20000},
                 // Callers have a backoff of their own; core's would only add to it.
                 {.type = GRPC_ARG_INTEGER, .key = key_backoff, .value.integer = 500},
                 {.type = GRPC_ARG_INTEGER, .key = key_proxy, .value.integer = !is_local(settings->endpoint)},
+                // A lasting stream that comes back wants a connection of its own, perhaps to another replica.
+                {.type = GRPC_ARG_INTEGER, .key = key_own, .value.integer = lasting},
         };
         const grpc_channel_args arguments = {.num_args = sizeof list / sizeof *list, .args = list};
         grpc_channel *channel = grpc_channel_create(settings->endpoint, credentials, &arguments);
@@ -116,7 +121,7 @@ static bool credential_is_valid(const char *credential) {
         return size > 0 && size <= CREDENTIAL_MAX;
 }
 
-struct client *client_new(const struct client_settings *settings, char **ret_error) {
+grpc_channel *client_channel_connect(const struct client_settings *settings, bool lasting, char **ret_error) {
         *ret_error = NULL;
         if (!endpoint_is_valid(settings->endpoint)) {
                 *ret_error = strdup("the endpoint must be HOST:PORT or unix:PATH");
@@ -126,14 +131,25 @@ struct client *client_new(const struct client_settings *settings, char **ret_err
                 *ret_error = strdup("the token or API key holds characters that none has");
                 return NULL;
         }
+        return make_channel(settings, lasting, ret_error);
+}
+
+bool client_core_begin(void) {
         // Core writes to standard error as it pleases; what matters comes back as a status.
         if (setenv("GRPC_VERBOSITY", "NONE", 0) < 0)
-                return NULL;
+                return false;
         grpc_init();
+        return true;
+}
+
+struct client *client_new(const struct client_settings *settings, char **ret_error) {
+        *ret_error = NULL;
+        if (!client_core_begin())
+                return NULL;
         struct client *client = calloc(1, sizeof *client);
         if (client) {
                 client->queue = grpc_completion_queue_create_for_next(NULL);
-                client->channel = make_channel(settings, ret_error);
+                client->channel = client_channel_connect(settings, /* lasting= */ false, ret_error);
         }
         if (!client || !client->channel ||
                 (settings->credential && asprintf(&client->authorization, "Bearer %s", settings->credential) < 0)) {
@@ -196,7 +212,7 @@ static grpc_op send_metadata_op(const struct client *client, grpc_metadata *stor
         return op;
 }
 
-static grpc_byte_buffer *make_buffer(const void *data, size_t size) {
+grpc_byte_buffer *client_buffer_make(const void *data, size_t size) {
         grpc_slice slice = grpc_slice_from_copied_buffer(data, size);
         grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
 
@@ -218,15 +234,8 @@ static ProtobufCMessage *unpack(grpc_byte_buffer *buffer, const ProtobufCMessage
         return message;
 }
 
-// Where a call's end is put, and how it becomes an error.
-struct status {
-        grpc_metadata_array trailing;
-        grpc_status_code code;
-        grpc_slice message;
-};
-
-static grpc_op receive_status_op(struct status *status) {
-        *status = (struct status){.code = GRPC_STATUS_UNKNOWN, .message = grpc_empty_slice()};
+grpc_op client_status_op(struct client_status *status) {
+        *status = (struct client_status){.code = GRPC_STATUS_UNKNOWN, .message = grpc_empty_slice()};
         grpc_metadata_array_init(&status->trailing);
         return (grpc_op){.op = GRPC_OP_RECV_STATUS_ON_CLIENT,
                 .data.recv_status_on_client = {.trailing_metadata = &status->trailing,
@@ -234,7 +243,7 @@ static grpc_op receive_status_op(struct status *status) {
                         .status_details = &status->message}};
 }
 
-static void decode_status(const struct status *status, struct client_error *ret_error) {
+void client_status_decode(const struct client_status *status, struct client_error *ret_error) {
         const void *details = NULL;
         size_t size = 0;
 
@@ -250,7 +259,7 @@ static void decode_status(const struct status *status, struct client_error *ret_
         gpr_free(message);
 }
 
-static void drop_status(struct status *status) {
+void client_status_drop(struct client_status *status) {
         grpc_metadata_array_destroy(&status->trailing);
         grpc_slice_unref(status->message);
 }
@@ -265,12 +274,12 @@ bool client_call(struct client *client, const char *method, const ProtobufCMessa
                 return false;
         }
         protobuf_c_message_pack(request, packed);
-        grpc_byte_buffer *sent = make_buffer(packed, size), *received = NULL;
+        grpc_byte_buffer *sent = client_buffer_make(packed, size), *received = NULL;
         free(packed);
 
         grpc_metadata metadata;
         grpc_metadata_array initial;
-        struct status status;
+        struct client_status status;
         grpc_metadata_array_init(&initial);
         const grpc_op ops[] = {
                 send_metadata_op(client, &metadata),
@@ -278,7 +287,7 @@ bool client_call(struct client *client, const char *method, const ProtobufCMessa
                 {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
                 {.op = GRPC_OP_RECV_INITIAL_METADATA, .data.recv_initial_metadata.recv_initial_metadata = &initial},
                 {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &received},
-                receive_status_op(&status),
+                client_status_op(&status),
         };
         grpc_call *call = make_call(client, method, after_ms(timeout_ms));
         // The call's own deadline comes first: the server hears of it too.
@@ -291,12 +300,12 @@ bool client_call(struct client *client, const char *method, const ProtobufCMessa
         else if (status.code == GRPC_STATUS_OK)
                 client_error_decode(ret_error, CLIENT_INTERNAL, "the answer cannot be read", NULL, 0);
         else
-                decode_status(&status, ret_error);
+                client_status_decode(&status, ret_error);
         grpc_call_unref(call);
         grpc_byte_buffer_destroy(sent);
         grpc_byte_buffer_destroy(received);
         grpc_metadata_array_destroy(&initial);
-        drop_status(&status);
+        client_status_drop(&status);
         return response != NULL;
 }
 
@@ -313,7 +322,7 @@ struct client_stream *client_stream_open(struct client *client, const char *meth
 
 bool client_stream_write(struct client_stream *stream, const void *data, size_t size, int timeout_ms) {
         grpc_metadata metadata;
-        grpc_byte_buffer *buffer = make_buffer(data, size);
+        grpc_byte_buffer *buffer = client_buffer_make(data, size);
         const grpc_op ops[] = {
                 {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = buffer},
                 send_metadata_op(stream->client, &metadata),
@@ -364,8 +373,8 @@ ProtobufCMessage *client_stream_read(
 }
 
 void client_stream_finish(struct client_stream *stream, struct client_error *ret_status) {
-        struct status status;
-        const grpc_op op = receive_status_op(&status);
+        struct client_status status;
+        const grpc_op op = client_status_op(&status);
 
         if (!stream->ending)
                 grpc_call_cancel(stream->call, NULL);
@@ -373,8 +382,8 @@ void client_stream_finish(struct client_stream *stream, struct client_error *ret
         for (grpc_byte_buffer *unread; (unread = receive(stream, FINISH_TIMEOUT_MS));)
                 grpc_byte_buffer_destroy(unread);
         run_batch(stream->client, stream->call, &op, 1, FINISH_TIMEOUT_MS);
-        decode_status(&status, ret_status);
-        drop_status(&status);
+        client_status_decode(&status, ret_status);
+        client_status_drop(&status);
         grpc_metadata_array_destroy(&stream->initial);
         grpc_call_unref(stream->call);
         free(stream);

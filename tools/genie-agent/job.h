@@ -1,9 +1,9 @@
 // A task as the code that does it sees it: the seam between the agent's core, which speaks with the platform, and the
 // kinds of tasks (pull_request.h, command.h).
 //
-// The core makes a job when StartGrant comes and runs its kind's function on a thread of its own. All functions here are
-// for that thread (job_log for any thread of the job), and none of them fails because the platform is away: what they
-// take is kept in the agent's journal and sent when it can be.
+// The core makes a job when StartGrant comes and runs its kind's function on a thread of its own. All functions here
+// are for that thread (job_log for any thread of the job), and none of them fails because the platform is away: what
+// they take is kept in the agent's journal and sent when it can be.
 #pragma once
 
 #include <devopsgenie/v1/task_service.pb-c.h>
@@ -23,8 +23,13 @@ enum job_stop {
 
 // What came of a job. Strings are malloc'ed and the core's from then on; job_result_drop frees them.
 struct job_result {
-        enum { JOB_SUCCEEDED, JOB_FAILED, JOB_CANCELLED, JOB_UNFINISHED } status; // UNFINISHED: after JOB_SHUTDOWN and
-                                                                                  // JOB_LEASE_LOST
+        enum {
+                JOB_SUCCEEDED,
+                JOB_FAILED,
+                JOB_CANCELLED,
+                JOB_UNFINISHED
+        } status;                // UNFINISHED: after JOB_SHUTDOWN and
+                                 // JOB_LEASE_LOST
         char *reason, *message;  // FAILED: UPPER_SNAKE; for people, without secrets
         bool permanent;          // FAILED: trying again would not help
         unsigned retry_after_ms; // FAILED and not permanent: not before this; 0: the platform's choice
@@ -50,6 +55,8 @@ bool job_note_effect(struct job *job, const char *key, const char *reference) __
 // Adds to the log, byte for byte. Waits while too much is on its way to the platform; drops it where the job is to stop
 // at once or the log is full. STDOUT is what the task says, and what a command writes there.
 void job_log(struct job *job, Devopsgenie__V1__LogStream stream, const void *data, size_t size);
+// How many bytes of it job_log takes now without waiting.
+size_t job_log_room(const struct job *job, Devopsgenie__V1__LogStream stream);
 void job_logf(struct job *job, const char *format, ...) __attribute__((format(printf, 2, 3))); // a line on STDOUT
 
 // How far it is; never waits.

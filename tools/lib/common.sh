@@ -12,7 +12,7 @@ fail() {
 # What the server and its tools are built with and run on.
 build_packages=(cmake ninja-build gcc libc6-dev pkg-config protobuf-compiler protobuf-c-compiler libprotobuf-dev
 	libprotobuf-c-dev libgrpc-dev libpq-dev libjwt-dev libssl-dev libjansson-dev zlib1g-dev libmimalloc-dev
-	libcmocka-dev libisal-dev uthash-dev python3 python3-protobuf)
+	libgit2-dev libcurl4-openssl-dev libyaml-dev libisal-dev uthash-dev libcmocka-dev python3 python3-protobuf)
 run_packages=(postgresql-15 openssl)
 
 packages_missing() {
