@@ -193,6 +193,11 @@ class Repository:
         self.url = f"{gitea.url}/{self.name}"
         self.collaborator(self.bot, "write")
         self.commit({path: (content, path.endswith(".sh")) for path, content in self.FILES.items()})
+        # Gitea's API learns of a push some moments after git has been told that it is taken.
+        end = time.monotonic() + START_SECONDS
+        while self.api("GET")["empty"] or not self.api("GET", "/branches"):
+            assert time.monotonic() < end, "Gitea does not see what was pushed"
+            time.sleep(0.05)
 
     def api(self, method, path="", body=None):
         return self.gitea.api(method, f"repos/{self.name}{path}", body)

@@ -3,6 +3,8 @@
 import os
 import subprocess
 
+from gitea import Repository
+
 DIFF = """\
 diff --git a/scripts/run.sh b/scripts/run.sh
 --- a/scripts/run.sh
@@ -164,7 +166,7 @@ def test_the_cache_is_bounded_and_mends_itself(gitea, repository, agent):
     task = agent.task(repository.url)
     if task.run()["status"] == "FAILED":  # what is broken is found by reading, and gone for the next attempt
         task.succeed()
-    other = type(repository)(gitea)
+    other = Repository(gitea)
     made = agent.task(other.url)
     agent.rotate(other.token)
     limit = sum(path.stat().st_blocks * 512 for path in first.rglob("*")) * 3 // 2

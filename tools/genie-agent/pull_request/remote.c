@@ -203,6 +203,8 @@ static void rejected(const struct push *push, const char *branch, struct job_res
         } reasons[] = {
                 {"protected", "BRANCH_PROTECTED", true},
                 {"archived", "REPOSITORY_ARCHIVED", true},
+                {"denied", "FORBIDDEN", true},
+                {"not allowed", "FORBIDDEN", true},
                 {"already exists", "BRANCH_MOVED", false},
                 {"fast-forward", "BRANCH_MOVED", false},
                 {"fetch first", "BRANCH_MOVED", false},
