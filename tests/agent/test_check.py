@@ -157,6 +157,8 @@ def test_help_and_version():
     helped = said("--help")
     assert helped.returncode == 0 and "GENIE_AGENT_KEY" in helped.stdout and "--state-directory" in helped.stdout
     assert "--key " not in helped.stdout  # a key in an argument would be in every list of processes
-    assert said().returncode == 2 and said("run", "--key", "dga_x").returncode == 2
+    assert said().returncode == 2
+    refused = said("run", "--key", "dga_x")
+    assert refused.returncode == 2 and "dga_x" not in refused.stderr and "a secret does not belong" in refused.stderr
     assert said("run").stderr == "genie-agent: no endpoint: give --endpoint HOST:PORT or set GENIE_AGENT_ENDPOINT\n"
     assert said("run", "--endpoint", "a:1").stderr.startswith("genie-agent: no key")

@@ -175,13 +175,14 @@ def test_a_full_disk(platform, make_agent, small_disk, v1):
     platform.offer(stream, "a")
     platform.hears("result")
     fill()
-    offer = platform.offer(stream, "b", body="effect k v\n#" + 300000 * "x")
-    reject = platform.hears("task_reject").body
+    platform.offer(stream, "b", body="effect k v\n#" + 300000 * "x")
+    said = platform.hears("task_reject")
+    reject = said.body
     assert (reject.task, reject.reason, reject.permanent) == (platform.task("b"), "JOURNAL_FULL", False)
     assert not platform.said("task_ack", task=platform.task("b"))
-    assert not platform.hears("credits", after=offer).body.free
+    assert not platform.hears("credits", after=said).body.free
     (folder / "filler").unlink()
-    platform.wait(lambda: platform.said("credits", after=offer)[-1].body.free)
+    platform.wait(lambda: platform.said("credits", after=said)[-1].body.free)
     platform.offer(stream, "b", attempt=2, body="effect k v")
     assert platform.hears("result", count=2).body.status == v1.Result.SUCCEEDED
     assert agent.process.poll() is None

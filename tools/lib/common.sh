@@ -12,7 +12,7 @@ fail() {
 # What the server and its tools are built with and run on.
 build_packages=(cmake ninja-build gcc libc6-dev pkg-config protobuf-compiler protobuf-c-compiler libprotobuf-dev
 	libprotobuf-c-dev libgrpc-dev libpq-dev libjwt-dev libssl-dev libjansson-dev zlib1g-dev libmimalloc-dev
-	libcmocka-dev python3 python3-protobuf)
+	libcmocka-dev libcurl4-openssl-dev libisal-dev python3 python3-protobuf)
 run_packages=(postgresql-15 openssl)
 
 packages_missing() {
