@@ -198,7 +198,7 @@ static void test_a_full_disk(void **) {
         assert_true(offer(journal, "a", 1, "key-a"));
         off_t size = size_of("journal-1");
         assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-        for (rlim_t room = 0; room < 40; room++) {
+        for (rlim_t room = 0; room < (rlim_t)size; room++) { // the second record is as large as the first
                 limit = before;
                 limit.rlim_cur = (rlim_t)size + room;
                 assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
