@@ -49,6 +49,7 @@ def make_agent(platform, tmp_path_factory):
         return made[-1]
 
     yield make
+    platform.settle()
     for agent in made:
         agent.close()
     platform.check()

@@ -340,6 +340,15 @@ class Platform:
             lease_lost=self.v1.LeaseLost(task=task, attempt=attempt, fence=self.fences[task], reason=reason)
         )
 
+    def settle(self):
+        """Does everything again, on a new stream, so that agents have nothing left to wait for."""
+        vars(self).pop("take_log_chunk", None)
+        vars(self).pop("take_welcome", None)
+        self.decide = None
+        self.does |= {"welcome", "lease_renew", "heartbeat", "log_chunk", "side_effect", "result", "task_ack"}
+        for stream in self.streams:
+            stream.end()
+
     def check(self):
         """What must hold of every history."""
         streams, ids = {}, {}

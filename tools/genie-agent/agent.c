@@ -94,12 +94,8 @@ static bool check_job(struct agent *agent, struct job *job) {
         if (job->thread_ended)
                 join(agent, job);
         int64_t lease_stop_ms = atomic_load(&job->lease_stop_ms);
-        if (job->state == STATE_RUNNING && atomic_load(&job->stop) != JOB_LEASE_LOST &&
-                agent_is_due(agent, lease_stop_ms)) {
-                agent_log(LOG_WARNING, "the lease was not renewed in time: the task is stopped", "task",
-                        job->assign->task, NULL);
-                job_stop(job, JOB_LEASE_LOST, 0);
-        }
+        if (job->state == STATE_RUNNING && agent_is_due(agent, lease_stop_ms))
+                job_stop(job, JOB_LEASE_LOST, 0); // for a thread that waits; one that looks has seen it
         if (job->state == STATE_REPORTED && job_log_done(job) && !job->has_thread)
                 job_forget(job);
         if (job->state != STATE_FORGOTTEN || job->has_thread)
@@ -162,7 +158,7 @@ static void check_shutdown(struct agent *agent) {
                 return;
         if (agent->shutdown_at_ms && (!is_busy(agent, false) || agent_is_due(agent, agent->shutdown_at_ms))) {
                 agent->shutdown_at_ms = 0;
-                agent->give_up_at_ms = agent->now_ms + STOP_LIMIT_MS + REPORT_LIMIT_MS;
+                agent->give_up_at_ms = agent->now_ms + REPORT_LIMIT_MS + (is_busy(agent, false) ? STOP_LIMIT_MS : 0);
                 for (size_t i = 0; i < agent->job_count; i++)
                         if (agent->jobs[i]->has_thread)
                                 job_stop(agent->jobs[i], JOB_SHUTDOWN, agent->now_ms + STOP_LIMIT_MS);

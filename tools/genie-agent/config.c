@@ -159,14 +159,14 @@ static bool read_environment(struct agent_config *config, unsigned from, unsigne
 // Reads the arguments from `from` on; with only_config, nothing of them counts but where the configuration file is.
 static bool read_arguments(struct agent_config *config, int argc, char **argv, bool only_config, int *ret_rest) {
         struct option options[ROWS + 1] = {0};
-        unsigned count = 0;
         for (unsigned i = 0; i < ROWS; i++)
-                if (rows[i].type != SECRET)
-                        options[count++] = (struct option){rows[i].name, required_argument, NULL, (int)i + 1000};
+                options[i] = (struct option){rows[i].name, required_argument, NULL, (int)i + 1000};
         optind = 1;
         for (int found; (found = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
                 if (found < 1000)
                         return config_wrong("see genie-agent --help");
+                if (rows[found - 1000].type == SECRET) // here, or getopt would take it for a beginning of --key-file
+                        return config_wrong("a secret does not belong into an argument, which everyone can read");
                 if ((!only_config || found == 1000) && !set(config, &rows[found - 1000], optarg))
                         return false;
         }

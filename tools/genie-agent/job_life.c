@@ -186,6 +186,9 @@ static void finish(struct job *job, struct job_result *result) {
         pthread_mutex_lock(&agent->lock);
         correct(job, stop, result);
         bool lost = job->state == STATE_LOST || (result->status == JOB_UNFINISHED && stop == JOB_LEASE_LOST);
+        if (lost && job->state == STATE_RUNNING)
+                agent_log(LOG_WARNING, "the lease was not renewed in time: the task was stopped", "task",
+                        job->assign->task, NULL);
         if (!lost && result->status != JOB_UNFINISHED)
                 message = make_result(job, result);
         pthread_mutex_unlock(&agent->lock);
