@@ -203,7 +203,7 @@ static bool submit(struct core_call *call, void (*done)(struct storage_operation
         operation->cancelled = false;
         operation->done = done;
         pthread_mutex_lock(&call->lock);
-        bool gone = call->gone && !call->cleaning;
+        bool gone = (call->gone || (is_stream(call) && call->is_closed)) && !call->cleaning;
         call->under_way = !gone;
         bool taken = !gone && storage_submit(call->call.server->config.storage, operation);
         if (!taken)

@@ -246,7 +246,7 @@ static void tell_closed(struct core_call *call) {
         call->call.method->stream->closed(&call->call);
 }
 
-// A statement that is under way keeps the call: its result is dropped when it comes.
+// A statement that is under way keeps the call until its result has come.
 static void closed(struct tag *tag, bool ok) {
         struct core_call *call = TAG_OWNER(tag, closed);
         (void)ok;
@@ -278,6 +278,8 @@ static void woken(struct tag *tag, bool ok) {
         atomic_exchange(&call->wake_posted, false);
         bool held = call->query_finished; // by the statement
         if (call->is_closed) {
+                if (held && call->started) // what the statement has made is the handler's to undo
+                        query_deliver(call);
                 call->query_finished = false;
                 tell_closed(call);
         } else if (call->finishing) {
