@@ -51,11 +51,22 @@ GRANT SELECT, INSERT, UPDATE ON tasks TO genie_app;
 CALL protect_tenant_table('tasks');
 CALL allow_system('tasks', 'SELECT, INSERT, UPDATE, DELETE');
 
--- Row trigger of tasks: the next version. Filing a task is no change of it.
+-- Row trigger of tasks: the state moves along these ways and no others, whatever statement moves it; and the next
+-- version. Filing a task is no change of it. ARCHITECTURE.md draws the table.
 CREATE FUNCTION next_task_version() RETURNS trigger
   LANGUAGE plpgsql
 AS $$
+DECLARE
+  ways CONSTANT text[] := ARRAY[
+    'PENDING OFFERED', 'PENDING CANCELLED', 'PENDING DEAD',
+    'OFFERED RUNNING', 'OFFERED PENDING', 'OFFERED FAILED', 'OFFERED CANCELLED',
+    'RUNNING SUCCEEDED', 'RUNNING FAILED', 'RUNNING PENDING', 'RUNNING DEAD', 'RUNNING CANCELLING',
+    'CANCELLING CANCELLED', 'CANCELLING SUCCEEDED', 'CANCELLING FAILED', 'CANCELLING CANCEL_UNCONFIRMED',
+    'FAILED PENDING', 'DEAD PENDING', 'CANCELLED PENDING', 'CANCEL_UNCONFIRMED PENDING'];
 BEGIN
+  IF NEW.state <> OLD.state AND OLD.state || ' ' || NEW.state <> ALL (ways) THEN
+    RAISE EXCEPTION 'a task does not go from % to %', OLD.state, NEW.state;
+  END IF;
   IF NEW.filed_time = OLD.filed_time THEN
     NEW.version := OLD.version + 1;
     NEW.update_time := now();

@@ -27,6 +27,9 @@ static_cppcheck() {
 		--suppress=varFuncNullUB -I . auth server storage tests tools
 }
 
+# The state machines that ARCHITECTURE.md draws are those of the code.
+static_drawings() { /usr/bin/python3 tools/drawings.py --check; }
+
 static_buf_lint() { buf lint proto; }
 
 static_buf_format() { buf format proto --diff --exit-code; }
