@@ -2,12 +2,45 @@
 -- in parallel, an element for each message of an agent's, and changes all of it in one transaction. Whatever it changes
 -- it finds by task, attempt, fence and agent; what is not found is fenced.
 --
--- Locks are taken in one order: a task's row, then its lease.
+-- Locks are taken in one order, so that nobody waits in a circle: tasks' rows, then their leases, then their attempts,
+-- each by their ids. What many agents say at once comes in any order, and a statement locks rows as its plan has them:
+-- those of a batch are therefore locked before it.
 
 CREATE SEQUENCE task_fences CACHE 32;
 GRANT USAGE ON SEQUENCE task_fences TO genie_system;
 
 CALL allow_system('tasks_live', 'SELECT, INSERT, UPDATE, DELETE');
+
+CREATE FUNCTION lock_leases(organization_ids uuid[], task_ids uuid[]) RETURNS void
+  LANGUAGE plpgsql
+AS $$
+BEGIN
+  PERFORM FROM task_leases l
+    WHERE (l.organization_id, l.task_id) IN (SELECT * FROM unnest($1, $2))
+    ORDER BY l.organization_id, l.task_id FOR UPDATE;
+END
+$$;
+
+CREATE FUNCTION lock_tasks(organization_ids uuid[], task_ids uuid[]) RETURNS void
+  LANGUAGE plpgsql
+AS $$
+BEGIN
+  PERFORM FROM tasks_live t
+    WHERE (t.organization_id, t.task_id) IN (SELECT * FROM unnest($1, $2))
+    ORDER BY t.organization_id, t.task_id FOR NO KEY UPDATE;
+  PERFORM lock_leases($1, $2);
+END
+$$;
+
+CREATE FUNCTION lock_attempts(organization_ids uuid[], task_ids uuid[], attempts int[]) RETURNS void
+  LANGUAGE plpgsql
+AS $$
+BEGIN
+  PERFORM FROM task_attempts a
+    WHERE (a.organization_id, a.task_id, a.attempt) IN (SELECT * FROM unnest($1, $2, $3))
+    ORDER BY a.organization_id, a.task_id, a.attempt FOR NO KEY UPDATE;
+END
+$$;
 
 -- A session of an agent begins: a higher epoch, what the instance has, and what becomes of it. No row: the agent is gone.
 -- `superseded`: the instance's own last session has been taken over by another instance, which is connected.
@@ -68,7 +101,7 @@ BEGIN
      WHERE t.organization_id = $1 AND t.filed_time = 'infinity' AND t.state = 'OFFERED' AND t.agent_id = $2
        AND NOT l.started AND NOT EXISTS (SELECT FROM unnest($10, $12) has (task_id, fence)
                                           WHERE has.task_id = l.task_id AND has.fence = l.fence)
-       FOR UPDATE OF t, l
+     ORDER BY t.task_id FOR UPDATE OF t, l
   ), returned AS (
     UPDATE tasks t SET state = 'PENDING', state_reason = 'SESSION_ENDED', state_actor = 'system',
                        next_attempt_time = now()
@@ -77,6 +110,7 @@ BEGIN
   )
   DELETE FROM task_leases l USING returned WHERE l.organization_id = $1 AND l.task_id = returned.task_id;
 
+  PERFORM lock_leases(array_fill($1, ARRAY[cardinality($10)]), $10);
   WITH has AS (
     SELECT * FROM unnest($10, $11, $12) WITH ORDINALITY has (task_id, attempt, fence, n)
   ), leased AS (
@@ -186,6 +220,7 @@ CREATE FUNCTION start_tasks(replica_id uuid, lease interval, organization_ids uu
 AS $$
 #variable_conflict use_column
 BEGIN
+  PERFORM lock_tasks($3, $4);
   WITH ack AS (
     SELECT * FROM unnest($3, $4, $5, $6, $7) ack (organization_id, task_id, attempt, fence, agent_id)
   ), started AS (
@@ -218,6 +253,7 @@ CREATE FUNCTION reject_tasks(organization_ids uuid[], task_ids uuid[], attempts 
   RETURNS TABLE (item bigint)
   LANGUAGE sql
 AS $$
+  SELECT lock_tasks($1, $2);
   WITH reject AS (
     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) WITH ORDINALITY
                   reject (organization_id, task_id, attempt, fence, agent_id, reason, message, permanent, after, item)
@@ -273,6 +309,8 @@ AS $$
 DECLARE
   accepted bigint[];
 BEGIN
+  PERFORM lock_tasks($1, $2);
+  PERFORM lock_attempts($1, $2, $3);
   WITH result AS (
     SELECT organization_id, task_id, attempt, fence, agent_id, result_id, status, message, permanent, after, outputs,
            stdout_end, stderr_end, item,
@@ -329,7 +367,7 @@ AS $$
                   effect (organization_id, task_id, attempt, fence, agent_id, key, reference, item)
       JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
      WHERE l.started
-       FOR KEY SHARE OF l
+     ORDER BY l.organization_id, l.task_id FOR KEY SHARE OF l
   ), ranked AS (
     SELECT held.*, f.key IS NOT NULL AS known,
            dense_rank() OVER (PARTITION BY organization_id, task_id, f.key IS NULL ORDER BY held.key) AS rank
@@ -357,6 +395,7 @@ CREATE FUNCTION append_logs(organization_ids uuid[], task_ids uuid[], attempts i
   RETURNS TABLE (item bigint, stdout_offset bigint, stderr_offset bigint)
   LANGUAGE sql
 AS $$
+  SELECT lock_attempts($1, $2, $3);
   WITH piece AS (
     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) WITH ORDINALITY
                   piece (organization_id, task_id, attempt, fence, agent_id, stream, log_offset, data, eof, item)
@@ -403,6 +442,7 @@ CREATE FUNCTION answer_cancels(organization_ids uuid[], task_ids uuid[], attempt
                                agent_ids uuid[], answers smallint[]) RETURNS TABLE (item bigint)
   LANGUAGE sql
 AS $$
+  SELECT lock_tasks($1, $2);
   WITH answer AS (
     SELECT * FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
                   answer (organization_id, task_id, attempt, fence, agent_id, answer, item)
@@ -451,7 +491,10 @@ BEGIN
     RETURNING t.organization_id, t.task_id, lapsed.attempt
   ), noted AS (
     UPDATE task_attempts a SET end_time = now(), outcome = 'LEASE_LOST'
-      FROM moved m WHERE a.organization_id = m.organization_id AND a.task_id = m.task_id AND a.attempt = m.attempt
+      FROM (SELECT a.organization_id, a.task_id, a.attempt
+              FROM task_attempts a JOIN moved USING (organization_id, task_id, attempt)
+             ORDER BY a.organization_id, a.task_id FOR NO KEY UPDATE OF a) m
+     WHERE a.organization_id = m.organization_id AND a.task_id = m.task_id AND a.attempt = m.attempt
   ), released AS (
     DELETE FROM task_leases l USING moved m WHERE l.organization_id = m.organization_id AND l.task_id = m.task_id
   )
@@ -492,6 +535,7 @@ BEGIN
   INSERT INTO replicas (replica_id, lease_time) VALUES ($1, now() + $2)
     ON CONFLICT (replica_id) DO UPDATE SET lease_time = excluded.lease_time;
 
+  PERFORM lock_leases($4, $5);
   RETURN QUERY
     WITH renewal AS (
       SELECT * FROM unnest($4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY

@@ -86,7 +86,7 @@ class ChannelCase(DatabaseCase):
     def setUp(self):
         # Functions of the channel see all organizations: what a test before this one has left is put away.
         self.admin = self.session(None)
-        for table in ('task_leases', 'task_attempts', 'task_effects', 'task_logs', 'organizations', 'replicas'):
+        for table in ('task_leases', 'task_attempts', 'task_effects', 'task_logs', 'task_keys', 'tasks', 'replicas'):
             self.admin.sql(f'DELETE FROM {table}')
         self.system = self.session()
         self.replica = str(uuid.uuid4())

@@ -3,11 +3,12 @@ and every query file is a statement that PostgreSQL can prepare."""
 import re
 import unittest
 
-from harness import QUERIES, DatabaseCase, Refused, import_records, literal, result
+from channel import ChannelCase
+from harness import QUERIES, Refused, import_records, literal, result
 
 # Tables that belong to no organization, and reference tables that are looked up by something else first.
-SHARED = {'global_services'}
-REFERENCE = {'organization_slugs', 'memberships', 'api_key_prefixes'}
+SHARED = {'global_services', 'replicas'}
+REFERENCE = {'organization_slugs', 'memberships', 'api_key_prefixes', 'agent_key_prefixes'}
 # The one form of a tenant's policy, as PostgreSQL writes it back.
 POLICY = ("(organization_id = ( SELECT (NULLIF(current_setting('genie.organization_id'::text, true), ''::text))::uuid"
           ' AS "nullif"))')
@@ -15,7 +16,7 @@ POLICY = ("(organization_id = ( SELECT (NULLIF(current_setting('genie.organizati
 BOOKKEEPING = {'schema_migrations'}
 
 
-class Catalogue(DatabaseCase):
+class Catalogue(ChannelCase):
     def tables(self, admin):
         return {row['relname']: row for row in admin.sql("""
             SELECT relname, relrowsecurity, relforcerowsecurity, relispartition FROM pg_class
@@ -57,6 +58,12 @@ class Catalogue(DatabaseCase):
                   JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = conkey[1] WHERE contype = 'f'"""):
             self.assertEqual(row['first'], 'organization_id', row)
 
+    def everything_about_a_task(self, organization):
+        """A row in each table of agents and tasks."""
+        attempt = self.worker(organization).run()
+        self.note((attempt, 'a', 'b'))
+        self.append((attempt, 1, 0, b'a'))
+
     def test_another_tenant_sees_and_writes_nothing(self):
         acme = self.organization()
         account = self.account(acme)
@@ -67,6 +74,7 @@ class Catalogue(DatabaseCase):
         acme.call('cloud_account_service/set_cloud_account_credentials', cloud_account_id=account, provider='AWS', credentials_account='',
                   credentials_id=acme.value('SELECT uuid_v7()'), data_key_id=acme.value('SELECT uuid_v7()'),
                   kek_id='k', wrapped_data_key=b'w', ciphertext=b'c', etag='')
+        self.everything_about_a_task(acme)
         other = self.organization()
         admin = self.session(None)
         for name, table in self.tables(admin).items():
@@ -109,7 +117,8 @@ class Catalogue(DatabaseCase):
     def test_history_is_append_only(self):
         session = self.organization()
         import_records(session, self.account(session), [result('a_check')])
-        for table in ('finding_events', 'audit_events'):
+        self.everything_about_a_task(session)
+        for table in ('finding_events', 'audit_events', 'task_events', 'agent_events'):
             self.assertNotEqual(session.value(f'SELECT count(*) FROM {table}'), '0')
             for statement in (f'DELETE FROM {table}', f"UPDATE {table} SET event_time = now()", f'TRUNCATE {table}',
                               f'INSERT INTO {table} SELECT * FROM {table}'):

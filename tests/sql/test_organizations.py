@@ -2,10 +2,11 @@
 import unittest
 import uuid
 
-from harness import DatabaseCase, Import, Refused, import_records, literal, result
+from channel import ChannelCase
+from harness import Import, Refused, import_records, literal, result
 
 
-class Organizations(DatabaseCase):
+class Organizations(ChannelCase):
     def create(self, session, slug, request_id=''):
         session.tenant = str(uuid.uuid4())
         return session.call('organization_service/create_organization', new_id=session.tenant, organization_slug=slug,
@@ -76,6 +77,10 @@ class Organizations(DatabaseCase):
             import_records(each, account, [result('a', f'r{n}') for n in range(20)])
             self.key(each, 'dgk_' + uuid.uuid4().hex[:12])
             Import(each, account).batch(1, [result('b')])
+            attempt = self.worker(each).run()
+            self.note((attempt, 'a', 'b'))
+            self.append((attempt, 1, 0, b'a'))
+            self.task(each)
         session.call('organization_service/delete_organization', etag='')
         self.age(session.tenant)
         session.call('internal/sweep', row_limit=7)
