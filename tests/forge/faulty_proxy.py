@@ -1,7 +1,11 @@
-"""An HTTP proxy in front of a git host, over TLS, that injects faults."""
+"""An HTTP proxy in front of a git host, over TLS, that injects faults, and can answer the REST API of another host.
+
+`api(method, path, headers, body)` gives (status, JSON), or None for what goes to the git host: git itself.
+"""
 
 import contextlib
 import http.client
+import json
 import re
 import ssl
 import threading
@@ -22,7 +26,8 @@ class Fault:
 
 
 class FaultyProxy:
-    def __init__(self, upstream, context, certificate, key):
+    def __init__(self, upstream, context, certificate, key, api=None):
+        self.api = api
         self.faults, self.requests, self.lock = [], [], threading.Lock()
         self.closing = threading.Event()
         proxy = self
@@ -34,7 +39,10 @@ class FaultyProxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fault = proxy.fault_for(f"{self.command} {self.path}")
                 answer = None
-                if not fault or fault.forward or fault.cut:
+                said = proxy.api(self.command, self.path, self.headers, body) if proxy.api else None
+                if said:
+                    answer = said[0], [("Content-Type", "application/json")], json.dumps(said[1]).encode()
+                elif not fault or fault.forward or fault.cut:
                     headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
                     connection = http.client.HTTPSConnection(upstream, context=context, timeout=60)
                     connection.request(self.command, self.path, body, headers)
@@ -110,8 +118,8 @@ def wait_for(condition, what, seconds=60):
 
 
 @contextlib.contextmanager
-def in_front_of(gitea):
-    proxy = FaultyProxy(gitea.host, gitea.context, gitea.folder / "server.pem", gitea.folder / "server-key.pem")
+def in_front_of(gitea, api=None):
+    proxy = FaultyProxy(gitea.host, gitea.context, gitea.folder / "server.pem", gitea.folder / "server-key.pem", api)
     try:
         yield proxy
     finally:

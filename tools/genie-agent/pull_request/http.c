@@ -204,7 +204,6 @@ struct http_exchange *http_begin(struct http *http, const struct http_request *r
         struct http_exchange *exchange = calloc(1, sizeof *exchange);
         if (!exchange)
                 return NULL;
-        http->trouble[0] = '\0';
         exchange->http = http;
         exchange->changes = request->changes;
         exchange->easy = curl_easy_init();

@@ -62,7 +62,7 @@ enum http_end http_read(struct http_exchange *exchange, void *ret_data, size_t c
 void http_answer(struct http_exchange *exchange, struct http_response *ret_response); // all but the body
 void http_close(struct http_exchange *exchange);
 
-// Why the last exchange was HTTP_UNREACHABLE, for people.
+// Why the last exchange that was HTTP_UNREACHABLE was so, for people.
 const char *http_trouble(const struct http *http);
 
 // Waits; false where the job is to stop or its time is over.
