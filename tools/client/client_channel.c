@@ -190,8 +190,10 @@ struct client_channel *client_channel_open(struct client_loop *loop, const struc
         }
         for (enum operation operation = 0; operation < OPERATIONS; operation++)
                 channel->tags[operation] = (struct tag){channel, operation};
-        channel->call = grpc_channel_create_call(channel->channel, NULL, GRPC_PROPAGATE_DEFAULTS, loop->queue,
-                grpc_slice_from_copied_string(method), NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        grpc_slice path = grpc_slice_from_copied_string(method);
+        channel->call = grpc_channel_create_call(channel->channel, NULL, GRPC_PROPAGATE_DEFAULTS, loop->queue, path,
+                NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        grpc_slice_unref(path);
         grpc_metadata_array_init(&channel->initial);
         start_status(channel);
         start_read(channel);

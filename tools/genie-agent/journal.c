@@ -282,7 +282,9 @@ bool journal_append(struct journal *journal, enum journal_type type, const char 
         if (!record)
                 return false;
         pthread_mutex_lock(&journal->lock);
-        bool good = (!journal->suspect || compact(journal)) &&
+        bool many = type == JOURNAL_OFFER && journal->live_count == LIVE_MAX; // more than an agent has
+        errno = ENOSPC;
+        bool good = !many && (!journal->suspect || compact(journal)) &&
                     (write_record(journal, record) ||
                             (journal->forgotten && compact(journal) && write_record(journal, record)));
         int error = errno;

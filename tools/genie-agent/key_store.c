@@ -18,10 +18,10 @@ static bool hash_of(const char *key, unsigned char ret_hash[static HASH_SIZE]) {
 
 bool key_store_keep(int folder, const char *configured, const char *offered) {
         unsigned char content[HASH_SIZE + KEY_SIZE];
-        size_t size = HASH_SIZE + strlen(offered);
-        if (strlen(offered) == 0 || strlen(offered) >= KEY_SIZE || !hash_of(configured, content))
+        size_t length = strlen(offered), size = HASH_SIZE + length;
+        if (length == 0 || length >= KEY_SIZE || !hash_of(configured, content))
                 return false;
-        memcpy(content + HASH_SIZE, offered, strlen(offered));
+        memcpy(content + HASH_SIZE, offered, length);
         unlinkat(folder, FRESH_NAME, 0);
         int file = openat(folder, FRESH_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         bool good = file >= 0 && write(file, content, size) == (ssize_t)size && fsync(file) == 0;

@@ -16,7 +16,7 @@ void spool_name(const char *task, int attempt, int stream, char ret_name[static 
         unsigned char hash[EVP_MAX_MD_SIZE] = {0};
         char hex[33];
         EVP_Digest(task, strlen(task), hash, NULL, EVP_sha256(), NULL);
-        for (int i = 0; i < 16; i++)
+        for (size_t i = 0; i < 16; i++)
                 snprintf(hex + 2 * i, 3, "%02x", hash[i]);
         snprintf(ret_name, SPOOL_NAME_SIZE, PREFIX "%s-%d-%d", hex, attempt, stream);
 }
