@@ -237,7 +237,8 @@ static bool start_all(const struct config *config, struct parts *parts) {
         if (!read_secrets(config, parts) || !make_statements(config, parts))
                 return false;
         parts->identity = identity_new(parts->tokens);
-        return parts->identity && start_storage(config, parts) && start_channel(config, parts) && start_server(config, parts);
+        return parts->identity && start_storage(config, parts) && start_channel(config, parts) &&
+               start_server(config, parts);
 }
 
 static void say_ready(const struct config *config) {
