@@ -2,12 +2,14 @@
 //
 // Git runs on libgit2, in a cache of bare repositories and without a work tree; git and the REST APIs of GitHub, GitLab
 // and Gitea/Forgejo both go through libcurl (http.h). Nothing is made twice, whatever happens to the agent: branch and
-// commit derive from the task, each step looks before it makes, and notes in the job's journal what it is about to make.
+// commit derive from the task, each step looks before it makes, and notes in the job's journal what it is about to
+// make.
 //
 // Tokens are read when a job begins and wiped when it ends. They are in no log, argument list, error, effect, URL or
 // file of ours; curl and OpenSSL keep copies in this process's memory for as long as a connection lives.
 //
-// Any number of threads may run a job each. pull_request_run never returns before all that it started has ended.
+// Any number of threads may run a job each, in a process that ignores SIGPIPE. pull_request_run never returns before
+// all that it started has ended.
 #pragma once
 
 #include "tools/genie-agent/job.h"
@@ -56,5 +58,4 @@ struct pull_request_settings {
 //
 // Outputs, as far as they exist, whatever the status: branch, commit, pull_request_number, pull_request_url,
 // pull_request_state (OPEN, MERGED, CLOSED).
-void pull_request_run(
-        struct job *job, const struct pull_request_settings *settings, struct job_result *ret_result);
+void pull_request_run(struct job *job, const struct pull_request_settings *settings, struct job_result *ret_result);
