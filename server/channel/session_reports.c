@@ -209,7 +209,7 @@ void take_result(struct session *session, const Devopsgenie__V1__Result *result)
                 return;
         }
         Devopsgenie__Internal__Ending *item = add_report(batch, session, &devopsgenie__internal__ending__descriptor,
-                task, result->attempt, result->fence, (size_t)SMALL + size_of_outputs(result));
+                task, result->attempt, result->fence, SMALL + size_of_outputs(result));
         if (!item)
                 return;
         const Devopsgenie__V1__TaskFailure *failure = result->failure;
@@ -260,7 +260,7 @@ void take_effect(struct session *session, const Devopsgenie__V1__SideEffect *eff
                 return;
         }
         Devopsgenie__Internal__Effect *item = add_report(batch, session, &devopsgenie__internal__effect__descriptor,
-                task, effect->attempt, effect->fence, 3 * SMALL);
+                task, effect->attempt, effect->fence, (size_t)3 * SMALL);
         if (!item)
                 return;
         session->unanswered++;
