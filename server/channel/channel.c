@@ -134,8 +134,8 @@ void channel_note(
 }
 
 void channel_settle(struct channel *channel) {
-        struct batch *const batches[] = {&channel->closes, &channel->starts, &channel->rejections, &channel->endings,
-                &channel->effects, &channel->logs, &channel->answers, &channel->checks};
+        struct batch *const batches[] = {&channel->closes, &channel->claims, &channel->starts, &channel->rejections,
+                &channel->endings, &channel->effects, &channel->logs, &channel->answers, &channel->checks};
         bool cancels = false;
         if (channel->stopped)
                 return;
