@@ -70,6 +70,10 @@ static bool step(struct job *job, const char *verb, const char *first, const cha
         } else if (!strcmp(verb, "stubborn")) {
                 while (access(first, F_OK) != 0)
                         usleep(10000);
+        } else if (!strcmp(verb, "note-late")) { // without a look whether it is to stop
+                while (access(first, F_OK) != 0)
+                        usleep(10000);
+                return job_note_effect(job, "late", second);
         } else if (!strcmp(verb, "tick")) {
                 while (job_stopping(job) == JOB_GO_ON) {
                         append(job, first);
