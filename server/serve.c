@@ -30,6 +30,7 @@ enum {
         TICK_MS = 200,
         DRAIN_TICK_MS = 20,
         DRAIN_LEAST_MS = 100,
+        DRAIN_LAST_MS = 1000, // for what the deadline has ended to leave
         STOP_STORAGE_MS = 5000,
         TOKEN_CACHE = 4096,
         CONNECT_TIMEOUT_MS = 2000
@@ -237,7 +238,8 @@ static bool start_all(const struct config *config, struct parts *parts) {
         if (!read_secrets(config, parts) || !make_statements(config, parts))
                 return false;
         parts->identity = identity_new(parts->tokens);
-        return parts->identity && start_storage(config, parts) && start_channel(config, parts) && start_server(config, parts);
+        return parts->identity && start_storage(config, parts) && start_channel(config, parts) &&
+               start_server(config, parts);
 }
 
 static void say_ready(const struct config *config) {
@@ -306,7 +308,7 @@ static void drain(const struct config *config, struct parts *parts, const sigset
         long spread = config->drain_spread_ms < config->drain_timeout_ms ? config->drain_spread_ms
                                                                          : config->drain_timeout_ms / 2;
         channel_drain(parts->channel, (unsigned)spread, (unsigned)config->drain_timeout_ms);
-        pass_time(parts, config->drain_timeout_ms, /* agents= */ true);
+        pass_time(parts, config->drain_timeout_ms + DRAIN_LAST_MS, /* agents= */ true);
         int64_t left = config->drain_timeout_ms - (now_ns() - begin) / 1000000;
         server_stop(parts->server, left > DRAIN_LEAST_MS ? (unsigned)left : DRAIN_LEAST_MS);
 }

@@ -24,7 +24,10 @@ static struct load *new_load(struct batch *batch) {
         if (!load)
                 return NULL;
         arena_init(&load->arena, ARENA_MAX);
-        *(batch->first ? &batch->last->next : &batch->first) = load;
+        if (batch->first)
+                batch->last->next = load;
+        else
+                batch->first = load;
         batch->last = load;
         batch->load_count++;
         return load;
@@ -125,7 +128,8 @@ static void give_up(struct batch *batch, const PGresult *result) {
                 batch->operation.statement->name, "error", PQresultErrorMessage(result), NULL);
         for (unsigned i = 0; i < batch->sent->count; i++)
                 if (batch->sent->sessions[i])
-                        session_end(batch->sent->sessions[i], CODE_INTERNAL, "INTERNAL", "PROTOCOL", "an internal error");
+                        session_end(
+                                batch->sent->sessions[i], CODE_INTERNAL, "INTERNAL", "PROTOCOL", "an internal error");
 }
 
 // On the storage thread.

@@ -1,6 +1,6 @@
 // Messages that change the database, gathered: one statement of a kind is under way at a time, and what comes meanwhile
-// waits in loads for the next. A statement that the database could not take is sent again until it is taken; all of them
-// may come twice (migration 0011). Everything here under the channel's mutex.
+// waits in loads for the next. A statement that the database could not take is sent again until it is taken; all of
+// them may come twice (migration 0011). Everything here under the channel's mutex.
 #pragma once
 
 #include "server/rpc/call.h"
@@ -31,7 +31,8 @@ struct batch {
         struct storage_operation operation; // first
         struct channel *channel;
         enum internal_statement statement;
-        ProtobufCMessage *container; // a message whose repeated field `items` is filled from a load, the rest by its owner
+        ProtobufCMessage
+                *container; // a message whose repeated field `items` is filled from a load, the rest by its owner
         // Takes what came of a load; column `item` of a row counts its items from 1.
         void (*done)(struct channel *channel, const struct load *load, const PGresult *result);
         struct load *first, *last, *sent;
@@ -42,12 +43,13 @@ struct batch {
 
 // Adds an item of a session's (NULL: nobody's), zeroed; the caller fills it in, texts with batch_text. `bytes`: what it
 // will need beside it. NULL where too much waits.
-void *batch_add(struct batch *batch, struct session *session, const ProtobufCMessageDescriptor *descriptor, size_t bytes);
+void *batch_add(
+        struct batch *batch, struct session *session, const ProtobufCMessageDescriptor *descriptor, size_t bytes);
 
 // A copy that lives as long as the item that was added last.
 char *batch_text(struct batch *batch, const char *text);
 void *batch_bytes(struct batch *batch, const void *data, size_t size);
-void *batch_add_part(struct batch *batch, size_t size); // zeroed
+void *batch_add_part(struct batch *batch, size_t size);                                                      // zeroed
 Google__Protobuf__Duration *batch_duration(struct batch *batch, const Google__Protobuf__Duration *duration); // or NULL
 
 // Sends what waits, if nothing is under way; with `empty`, though nothing waits.

@@ -134,8 +134,8 @@ void channel_note(
 }
 
 void channel_settle(struct channel *channel) {
-        struct batch *const batches[] = {&channel->closes, &channel->starts, &channel->rejections, &channel->endings,
-                &channel->effects, &channel->logs, &channel->answers, &channel->checks};
+        struct batch *const batches[] = {&channel->closes, &channel->claims, &channel->starts, &channel->rejections,
+                &channel->endings, &channel->effects, &channel->logs, &channel->answers, &channel->checks};
         bool cancels = false;
         if (channel->stopped)
                 return;
@@ -177,9 +177,12 @@ static void watch_sessions(struct channel *channel, int64_t now) {
                 if (session->heard < silent)
                         session_end(session, CODE_DEADLINE_EXCEEDED, "SILENT", "SILENT",
                                 "nothing was heard of the agent for too long");
-                else if (channel->drain_end && now > channel->drain_end)
-                        session_end(session, CODE_UNAVAILABLE, "DRAINED", "DRAINED", "this server stops");
         }
+}
+
+static void end_drained(struct channel *channel) {
+        for (struct session *session = channel->sessions; session; session = session->hh.next)
+                session_end(session, CODE_UNAVAILABLE, "DRAINED", "DRAINED", "this server stops");
 }
 
 // Who watches looks from time to time, in case a hint was lost; not all organizations in the same second.
@@ -195,6 +198,8 @@ void channel_tick(struct channel *channel) {
         pthread_mutex_lock(&channel->mutex);
         int64_t now = now_ns();
         bool second = now >= channel->next_tick;
+        if (channel->drain_end && now >= channel->drain_end)
+                end_drained(channel);
         if (second) {
                 channel->next_tick = now + SECOND_MS * MILLISECOND;
                 watch_sessions(channel, now);

@@ -63,13 +63,16 @@ struct channel {
 const struct binding *channel_binding(const struct channel *channel, enum internal_statement statement);
 
 struct organization *organization_find(struct channel *channel, const char *id);
-struct organization *organization_have(struct channel *channel, const char *id); // made where it is missing; may be NULL
+struct organization *organization_have(
+        struct channel *channel, const char *id); // made where it is missing; may be NULL
 void organization_drop_if_empty(struct channel *channel, struct organization *organization);
 
 // Notes a change for this replica, and with `tell` for the others; channel_settle acts on it.
-void channel_note(struct channel *channel, unsigned changes, const char *organization_id, const char *agent_id, bool tell);
+void channel_note(
+        struct channel *channel, unsigned changes, const char *organization_id, const char *agent_id, bool tell);
 
-// Acts on what has been noted: wakes watchers, makes offers, sends what waits. At the end of whatever changes something.
+// Acts on what has been noted: wakes watchers, makes offers, sends what waits. At the end of whatever changes
+// something.
 void channel_settle(struct channel *channel);
 
 // Sends a statement with what `message` gives it; the parameters lie in `arena`. False where it is not sent.

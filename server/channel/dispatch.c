@@ -1,6 +1,6 @@
-// Offers. For organizations whose tasks may wait, the sessions that can take some are put to the database, which chooses
-// and locks. One statement is under way at a time, for at most CLAIMS_MAX sessions; an organization's round goes on until
-// all of its sessions have been asked since something changed.
+// Offers. For organizations whose tasks may wait, the sessions that can take some are put to the database, which
+// chooses and locks. One statement is under way at a time, for at most CLAIMS_MAX sessions; an organization's round
+// goes on until all of its sessions have been asked since something changed.
 #include "server/channel/session_private.h"
 #include "storage/row.h"
 

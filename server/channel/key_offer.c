@@ -1,5 +1,5 @@
-// A key that is handed over in the channel: made here, known to the database by its hash alone, and told to the agent once
-// that is durable.
+// A key that is handed over in the channel: made here, known to the database by its hash alone, and told to the agent
+// once that is durable.
 #include "auth/api_key.h"
 #include "server/channel/session_private.h"
 #include "server/log.h"

@@ -1,6 +1,6 @@
 // Hints between replicas: what has changed, as PostgreSQL's notifications, one channel for each replica. One statement
-// is under way at a time; what comes meanwhile goes with the next. A payload is a list of `ORGANIZATION CHANGES [AGENT];`,
-// or `*` where the list would be too long.
+// is under way at a time; what comes meanwhile goes with the next. A payload is a list of `ORGANIZATION CHANGES
+// [AGENT];`, or `*` where the list would be too long.
 #include "server/channel/session_private.h"
 #include "server/rpc/server.h"
 #include "storage/uuid.h"
@@ -58,10 +58,14 @@ void notice_send(struct channel *channel) {
 }
 
 static void take_entry(struct channel *channel, const char *entry) {
-        char organization_id[UUID_SIZE] = "", agent_id[UUID_SIZE] = "";
-        unsigned changes = 0;
-        if (sscanf(entry, "%36s %u %36s", organization_id, &changes, agent_id) >= 2)
-                channel_note(channel, changes, organization_id, *agent_id ? agent_id : NULL, /* tell= */ false);
+        char organization_id[UUID_SIZE], *end;
+        size_t size = strcspn(entry, " ");
+        if (size != UUID_SIZE - 1)
+                return;
+        memcpy(organization_id, entry, size);
+        organization_id[size] = 0;
+        unsigned changes = (unsigned)strtoul(entry + size, &end, 10);
+        channel_note(channel, changes, organization_id, *end == ' ' && end[1] ? end + 1 : NULL, /* tell= */ false);
 }
 
 void notice_heard(void *context, const char *payload) {

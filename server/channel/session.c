@@ -1,5 +1,4 @@
 #include "server/channel/session_private.h"
-
 #include "server/rpc/server.h"
 #include "storage/row.h"
 #include "storage/uuid.h"
@@ -147,8 +146,7 @@ void session_name_task(const struct session *session, const char *task, char ret
         snprintf(ret_name, TASK_NAME, "organizations/%s/tasks/%s", session->slug, task);
 }
 
-void session_post_lost(
-        struct session *session, const char *name, int32_t number, int64_t fence, const char *reason) {
+void session_post_lost(struct session *session, const char *name, int32_t number, int64_t fence, const char *reason) {
         PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
         Devopsgenie__V1__LeaseLost lost = DEVOPSGENIE__V1__LEASE_LOST__INIT;
         lost.task = (char *)(uintptr_t)name;
@@ -160,8 +158,7 @@ void session_post_lost(
         session_post(session, &message);
 }
 
-void session_lose(
-        struct session *session, const char *task, int32_t number, int64_t fence, const char *reason) {
+void session_lose(struct session *session, const char *task, int32_t number, int64_t fence, const char *reason) {
         char name[TASK_NAME];
         struct attempt *attempt = attempt_find(session, task, number, fence);
         session_name_task(session, task, name);
@@ -224,8 +221,8 @@ static bool next_element(struct elements *elements, const char **ret_data, unsig
 enum { EFFECTS_MAX = 100 };
 
 // The effects of earlier attempts, in memory of the caller's.
-static size_t read_effects(const PGresult *result, int row, struct arena *arena,
-        Devopsgenie__V1__EffectRecord *ret_records[EFFECTS_MAX]) {
+static size_t read_effects(
+        const PGresult *result, int row, struct arena *arena, Devopsgenie__V1__EffectRecord *ret_records[EFFECTS_MAX]) {
         struct elements keys = elements_of(result, row, "effect_keys"),
                         references = elements_of(result, row, "effect_references"),
                         attempts = elements_of(result, row, "effect_attempts");
@@ -283,8 +280,7 @@ static void post_offer(struct session *session, const struct attempt *attempt, c
 void session_offer(struct session *session, const PGresult *result, int row) {
         char task[UUID_SIZE];
         row_uuid(result, row, "task_id", task);
-        struct attempt *attempt = session->call ? attempt_add(session, task,
-                                                          (int32_t)row_int(result, row, "attempt"),
+        struct attempt *attempt = session->call ? attempt_add(session, task, (int32_t)row_int(result, row, "attempt"),
                                                           row_int(result, row, "fence"))
                                                 : NULL;
         if (!attempt)

@@ -59,12 +59,12 @@ struct session {
         const Devopsgenie__V1__Hello *hello; // the call's, as long as there is a call
         int64_t seq_sent, seq_taken, heard;
         int free[TASK_KINDS];
-        bool draining;           // the agent wants no more
+        bool draining; // the agent wants no more
         bool key_offer_under_way, key_told;
-        unsigned unanswered;     // requests of its that wait for the database
-        unsigned budget;         // how many more messages are read before the next second
-        bool paused;             // nothing is read now
-        int64_t log_on_way;      // bytes of logs that are not written yet
+        unsigned unanswered;                // requests of its that wait for the database
+        unsigned budget;                    // how many more messages are read before the next second
+        bool paused;                        // nothing is read now
+        int64_t log_on_way;                 // bytes of logs that are not written yet
         int64_t renew_seq, renew_under_way; // LeaseRenew to be acknowledged; 0: none
         struct attempt *attempts;
         unsigned attempt_count, attempt_room;

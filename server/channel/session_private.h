@@ -22,8 +22,7 @@ void attempt_forget(struct session *session, struct attempt *attempt); // anothe
 void session_name_task(const struct session *session, const char *task, char ret_name[TASK_NAME]);
 // The UUID in a task's name; false where it is no name of a task of that organization.
 bool task_named(const char *slug, const char *name, char ret_task[UUID_SIZE]);
-void session_post_lost(
-        struct session *session, const char *name, int32_t number, int64_t fence, const char *reason);
+void session_post_lost(struct session *session, const char *name, int32_t number, int64_t fence, const char *reason);
 void session_answered(struct session *session); // one of its requests
 
 void take_ack(struct session *session, const Devopsgenie__V1__TaskAck *ack);

@@ -179,7 +179,8 @@ static void copy_outputs(
         }
 }
 
-static void post_result_ack(struct session *session, const char *name, int32_t number, const char *result_id, int status) {
+static void post_result_ack(
+        struct session *session, const char *name, int32_t number, const char *result_id, int status) {
         PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
         Devopsgenie__V1__ResultAck ack = DEVOPSGENIE__V1__RESULT_ACK__INIT;
         ack.task = (char *)(uintptr_t)name;
@@ -259,7 +260,7 @@ void take_effect(struct session *session, const Devopsgenie__V1__SideEffect *eff
                 return;
         }
         Devopsgenie__Internal__Effect *item = add_report(batch, session, &devopsgenie__internal__effect__descriptor,
-                task, effect->attempt, effect->fence, 3 * SMALL);
+                task, effect->attempt, effect->fence, (size_t)3 * SMALL);
         if (!item)
                 return;
         session->unanswered++;
@@ -344,8 +345,8 @@ static uint32_t crc32c(const ProtobufCBinaryData *data) {
         return data->len ? ~crc32_iscsi(data->data, (int)data->len, ~0U) : 0;
 }
 
-static Devopsgenie__V1__LogAck__Problem problem_of(const struct session *session, const struct attempt *attempt,
-        const Devopsgenie__V1__LogChunk *chunk) {
+static Devopsgenie__V1__LogAck__Problem problem_of(
+        const struct session *session, const struct attempt *attempt, const Devopsgenie__V1__LogChunk *chunk) {
         int part = part_of((int)chunk->stream);
         int64_t accepted = attempt->log[part].accepted, size = (int64_t)chunk->data.len;
         int64_t total = attempt->log[0].accepted + attempt->log[1].accepted;
@@ -426,8 +427,7 @@ static void lose_log(struct session *session, struct attempt *attempt) {
 
 static struct attempt *attempt_of_piece(const struct load *load, unsigned i) {
         const Devopsgenie__Internal__LogPiece *piece = (const void *)load->items[i];
-        return attempt_find(
-                load->sessions[i], piece->attempt->task_id, piece->attempt->attempt, piece->attempt->fence);
+        return attempt_find(load->sessions[i], piece->attempt->task_id, piece->attempt->attempt, piece->attempt->fence);
 }
 
 static void count_pieces(const struct load *load) {

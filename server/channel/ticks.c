@@ -154,7 +154,7 @@ void checks_done(struct channel *channel, const struct load *load, const PGresul
                 struct session *session = load->sessions[i];
                 int64_t epoch = row_int(result, row, "current_epoch");
                 if (row_bool(result, row, "ended"))
-                        session_end(session, CODE_UNAUTHENTICATED, "CREDENTIALS_INVALID", "DELETED",
+                        session_end(session, CODE_UNAUTHENTICATED, "CREDENTIALS_INVALID", "CREDENTIALS_ENDED",
                                 "the agent, or the key that it came with, has ended");
                 else if (epoch > session->epoch)
                         session_supersede(session, epoch);

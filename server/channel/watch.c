@@ -1,5 +1,5 @@
-// Streams that wait for something: ReadTaskLog, WatchTasks, WatchAgents. Each reads on with one statement at a time, when
-// somebody says that there may be more and the caller has read what it was sent.
+// Streams that wait for something: ReadTaskLog, WatchTasks, WatchAgents. Each reads on with one statement at a time,
+// when somebody says that there may be more and the caller has read what it was sent.
 #include "server/channel/session_private.h"
 #include "storage/row.h"
 
@@ -255,7 +255,8 @@ static void watch_tasks(struct call *call, ProtobufCMessage *message) {
         const Devopsgenie__V1__WatchTasksRequest *request = (const void *)message;
         struct watch *watch = join(call, CHANGE_EVENTS, look_for_task_events);
         if (watch && *request->task && !task_named(call->principal.organization_slug, request->task, watch->task)) {
-                call_refuse_field(call, "task", "is no organizations/%s/tasks/{task}", call->principal.organization_slug);
+                call_refuse_field(
+                        call, "task", "is no organizations/%s/tasks/{task}", call->principal.organization_slug);
                 stream_finish(call);
                 return;
         }
@@ -263,11 +264,8 @@ static void watch_tasks(struct call *call, ProtobufCMessage *message) {
 }
 
 extern const struct stream_handler task_service_watch_tasks;
-const struct stream_handler task_service_watch_tasks = {.message = watch_tasks,
-        .half_closed = ignore_half_close,
-        .woken = woken,
-        .drained = drained,
-        .closed = leave};
+const struct stream_handler task_service_watch_tasks = {
+        .message = watch_tasks, .half_closed = ignore_half_close, .woken = woken, .drained = drained, .closed = leave};
 
 // --- WatchAgents ---
 
@@ -304,11 +302,8 @@ static void watch_agents(struct call *call, ProtobufCMessage *message) {
 }
 
 extern const struct stream_handler agent_service_watch_agents;
-const struct stream_handler agent_service_watch_agents = {.message = watch_agents,
-        .half_closed = ignore_half_close,
-        .woken = woken,
-        .drained = drained,
-        .closed = leave};
+const struct stream_handler agent_service_watch_agents = {
+        .message = watch_agents, .half_closed = ignore_half_close, .woken = woken, .drained = drained, .closed = leave};
 
 // --- ReadTaskLog ---
 
@@ -347,7 +342,7 @@ static unsigned send_pieces(struct call *call, const PGresult *result) {
                 second++;
         for (int a = 0, b = second; a < second || b < count; sent++) {
                 bool first = b == count || (a < second && row_unix_microseconds(result, a, "log_time") <=
-                                                                   row_unix_microseconds(result, b, "log_time"));
+                                                                  row_unix_microseconds(result, b, "log_time"));
                 if ((a == second && second == PAGE) || (b == count && count - second == PAGE))
                         break;
                 send_piece(call, result, first ? a++ : b++);
@@ -365,7 +360,8 @@ static void end_or_wait(struct call *call, const PGresult *result) {
         for (int part = 0; part < LOG_PARTS; part++) {
                 int64_t end = row_int(result, 0, part ? "stderr_offset" : "stdout_offset");
                 if (wants_part(request, part) && watch->offsets[part] > end && (attempt_over || !request->follow))
-                        call_refuse(call, CODE_OUT_OF_RANGE, "OFFSET_BEYOND_END", "the log ends at %lld", (long long)end);
+                        call_refuse(
+                                call, CODE_OUT_OF_RANGE, "OFFSET_BEYOND_END", "the log ends at %lld", (long long)end);
         }
         if (call->refusal.code != CODE_OK || !request->follow || (attempt_over && request->attempt)) {
                 stream_finish(call);
@@ -388,7 +384,8 @@ static void log_read(struct call *call, PGresult *result) {
                 return;
         }
         if (request->attempt && !row_bool(result, 0, "started")) {
-                call_refuse(call, CODE_OUT_OF_RANGE, "ATTEMPT_UNKNOWN", "attempt %d has not been started", request->attempt);
+                call_refuse(call, CODE_OUT_OF_RANGE, "ATTEMPT_UNKNOWN", "attempt %d has not been started",
+                        request->attempt);
                 stream_finish(call);
                 return;
         }
@@ -433,8 +430,5 @@ static void read_log(struct call *call, ProtobufCMessage *message) {
 }
 
 extern const struct stream_handler task_service_read_task_log;
-const struct stream_handler task_service_read_task_log = {.message = read_log,
-        .half_closed = ignore_half_close,
-        .woken = woken,
-        .drained = drained,
-        .closed = leave};
+const struct stream_handler task_service_read_task_log = {
+        .message = read_log, .half_closed = ignore_half_close, .woken = woken, .drained = drained, .closed = leave};

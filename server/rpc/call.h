@@ -147,7 +147,8 @@ bool stream_send(struct call *call, const ProtobufCMessage *message);
 // From any thread, while the call is known to live: queues a message behind what waits. False where 1,024 wait already,
 // and the message is dropped; the caller ends the call then.
 bool stream_post(struct call *call, const ProtobufCMessage *message) __attribute__((warn_unused_result));
-// Ends the call, with call->refusal where it is set, else OK, after the queued messages. What is posted later is dropped.
+// Ends the call, with call->refusal where it is set, else OK, after the queued messages. What is posted later is
+// dropped.
 void stream_finish(struct call *call);
 // From any thread: `woken` runs on the stream thread, at least once after this. Only while the call is known to live.
 void stream_wake(struct call *call);

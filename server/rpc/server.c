@@ -268,7 +268,8 @@ void server_set_serving(struct server *server, bool serving) {
 
 // Calls that wait for a statement outlive their connections: their queues must too. Bounded by the statement timeouts.
 static void await_calls(const struct server *server) {
-        for (unsigned i = 0; i < AWAIT_CALLS_MS && (atomic_load(&server->in_flight) || atomic_load(&server->streams)); i++)
+        for (unsigned i = 0; i < AWAIT_CALLS_MS && (atomic_load(&server->in_flight) || atomic_load(&server->streams));
+                i++)
                 nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
@@ -301,7 +302,6 @@ void server_stop(struct server *server, unsigned timeout_ms) {
 void server_free(struct server *server) { free(server); }
 
 struct server_stats server_stats(const struct server *server) {
-        return (struct server_stats){
-                atomic_load(&server->answered), atomic_load(&server->refused), atomic_load(&server->in_flight),
-                atomic_load(&server->streams)};
+        return (struct server_stats){atomic_load(&server->answered), atomic_load(&server->refused),
+                atomic_load(&server->in_flight), atomic_load(&server->streams)};
 }

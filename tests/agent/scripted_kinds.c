@@ -56,6 +56,10 @@ static bool step(struct job *job, const char *verb, const char *first, const cha
                 log_bytes(job, DEVOPSGENIE__V1__LOG_STREAM__STDERR, strtol(first, NULL, 10));
         } else if (!strcmp(verb, "effect")) { // looks before it makes
                 return job_effect(job, first) || job_note_effect(job, first, second);
+        } else if (!strcmp(verb, "stamp")) { // the same, with a value that no other run has
+                char stamp[UUID_SIZE];
+                random_uuid(stamp);
+                return job_effect(job, first) || job_note_effect(job, first, stamp);
         } else if (!strcmp(verb, "note")) {
                 return job_note_effect(job, first, second);
         } else if (!strcmp(verb, "touch")) {

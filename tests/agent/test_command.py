@@ -12,9 +12,9 @@ from test_crashes import alive
 def run(platform, make_agent, tmp_path):
     """run(script, *arguments) offers a shell script of this test as a command; the stream."""
 
-    def run(script, *arguments, time_limit=None, world=None, **rule):
+    def run(script, *arguments, time_limit=None, world=None, options=None, **rule):
         rule = {"argv": ["/bin/sh", "-c", script, "script"], "more-arguments": ".*", **rule}
-        agent = make_agent(AGENT, world, commands={"script": rule}).start()
+        agent = make_agent(AGENT, world, commands={"script": rule}, **(options or {})).start()
         stream = platform.stands()
         command = {"name": "script", "arguments": arguments}
         if time_limit:
@@ -124,8 +124,9 @@ def test_cancel_uses_force(platform, run, tmp_path, v1, how):
 def test_cancel_while_it_floods_the_log(platform, run, v1):
     """The window and the spool are full: the command waits in its write, and still hears."""
     platform.does -= {"log_chunk"}
-    stream = run("exec yes", **{"argv": ["/usr/bin/yes"]})
-    platform.hears("log_chunk")
+    stream = run("", argv=["/usr/bin/yes"], options={"log-spool-bytes": 65536})
+    spools = stream.agent.state.glob
+    eventually(lambda: any(spool.stat().st_size == 65536 for spool in spools("log-*")))
     platform.cancel(stream, "a")
     assert platform.hears("result").body.status == v1.Result.CANCELLED
 

@@ -22,6 +22,12 @@ def repository(gitea):
     return Repository(gitea)
 
 
+@pytest.fixture(scope="session")
+def shared_repository(gitea):
+    """One for the tests that only add branches of their own to it: a new one takes seconds."""
+    return Repository(gitea)
+
+
 @pytest.fixture
 def make_agent(tmp_path):
     """make_agent(host, token, …) has a folder, a cache and a token file of its own."""
@@ -36,6 +42,11 @@ def make_agent(tmp_path):
 def agent(make_agent, gitea, repository):
     """An agent with the token of the repository's bot."""
     return make_agent(gitea.host, repository.token, ca_file=gitea.ca_file)
+
+
+@pytest.fixture
+def shared_agent(make_agent, gitea, shared_repository):
+    return make_agent(gitea.host, shared_repository.token, ca_file=gitea.ca_file)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 #include "tests/forge/job_stub.h"
 #include "tools/genie-agent/pull_request/pull_request.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +17,16 @@ static unsigned number(const json_t *json, const char *name) {
 // protobuf-c's messages have `char *` for what nobody writes to.
 static char *field(const json_t *json, const char *name) {
         char *copy = strdup(text(json, name) ? text(json, name) : "");
-        return copy ? copy : (abort(), NULL);
+        if (!copy)
+                abort();
+        return copy;
 }
 
 static void *array(size_t count, size_t size) {
         void *made = calloc(count + 1, size);
-        return made ? made : (abort(), NULL);
+        if (!made)
+                abort();
+        return made;
 }
 
 static char **texts(const json_t *list, size_t *ret_count) {
@@ -117,6 +122,7 @@ static void result_print(const struct job_result *result) {
 }
 
 int main(void) {
+        signal(SIGPIPE, SIG_IGN);
         static const json_t *said; // what lives as long as the process is static: no leak
         static struct git_host *hosts;
         static Devopsgenie__V1__TaskPayload *payload;

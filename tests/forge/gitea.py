@@ -247,8 +247,12 @@ class Repository:
         lines = self.git("ls-remote", "--heads", self.url).splitlines()
         return {line.split("\t")[1].removeprefix("refs/heads/"): line.split("\t")[0] for line in lines}
 
-    def pull_requests(self):
-        return self.api("GET", "/pulls?state=all&limit=50")
+    def pull_requests(self, branch=None):
+        """All of them, of a branch or of all."""
+        found, page = [], 1
+        while more := self.api("GET", f"/pulls?state=all&limit=50&page={page}"):
+            found, page = found + more, page + 1
+        return [pull for pull in found if branch in (None, pull["head"]["ref"])]
 
     def content(self, path, ref):
         """A file's bytes, or None."""

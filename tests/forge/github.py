@@ -67,6 +67,7 @@ class GitHub:
         self.prism, self.repository, self.token, self.collaborators = prism, repository, token, collaborators
         self.pulls, self.labels, self.reviewers, self.wrong = [], [], [], []
         self.archived = False
+        self.owner = repository.name.split("/")[0].title()  # GitHub writes it in its own way
         self.stale_lists = 0  # so many lists are empty
 
     def __call__(self, method, path, headers, body):
@@ -89,7 +90,7 @@ class GitHub:
         if rest == url.path or rest[:1] not in ("", "/"):
             return 404, {"message": "Not Found", "documentation_url": "https://docs.github.com/rest", "status": "404"}
         if (method, rest) == ("GET", ""):
-            return 200, {**example, "default_branch": "main", "archived": self.archived}
+            return 200, {**example, "default_branch": "main", "archived": self.archived, "owner": {"login": self.owner}}
         if (method, rest) == ("GET", "/pulls"):
             if self.stale_lists > 0:
                 self.stale_lists -= 1
@@ -106,8 +107,7 @@ class GitHub:
         return 201, example
 
     def make(self, example, said):
-        owner = self.repository.name.split("/")[0]
-        label = f"{owner}:{said['head']}"
+        label = f"{self.owner}:{said['head']}"
         if any(pull["head"]["label"] == label and pull["state"] == "open" for pull in self.pulls):
             return 422, {"message": "Validation Failed", "errors": [
                 {"resource": "PullRequest", "code": "custom", "message": f"A pull request already exists for {label}."},

@@ -16,13 +16,22 @@ STEPS = [f"step {name}" for name in ("reading the settings", "looking", "fetchin
                                      "opening the pull request", "setting labels and reviewers")]
 
 
+@pytest.fixture
+def repository(shared_repository):
+    return shared_repository
+
+
+def pull_requests(repository, task):
+    return repository.pull_requests(f"devopsgenie/{task.key}")
+
+
 def once(repository, task):
-    """Exactly one branch and one pull request, and the next attempt says which."""
+    """The next attempt ends well, and there is exactly one branch and one pull request."""
     outputs = task.succeed()
-    assert sorted(repository.branches()) == [f"devopsgenie/{task.key}", "main"]
-    [pull] = repository.pull_requests()
-    assert outputs["pull_request_number"] == str(pull["number"])
-    assert outputs["commit"] == repository.branches()[f"devopsgenie/{task.key}"] == pull["head"]["sha"]
+    [branch] = [name for name in repository.branches() if task.key in name]
+    [pull] = pull_requests(repository, task)
+    assert (outputs["branch"], outputs["pull_request_number"]) == (branch, str(pull["number"]))
+    assert outputs["commit"] == repository.branches()[branch] == pull["head"]["sha"]
     return outputs
 
 
@@ -31,7 +40,7 @@ def test_a_crash_at_each_edge(repository, agent, edge):
     task = agent.task(repository.url, labels=["genie"])
     assert task.run(crash_at=edge) is None
     once(repository, task)
-    assert [label["name"] for label in repository.pull_requests()[0]["labels"]] == ["genie"]
+    assert [label["name"] for label in pull_requests(repository, task)[0]["labels"]] == ["genie"]
 
 
 @pytest.mark.parametrize("request_", [PUSH, REST_POST])
@@ -64,7 +73,7 @@ def test_a_host_with_a_fault(repository, behind, proxy):
     # After each of these the host has no pull request, though it was asked for one.
     proxy.add(REST_POST, status=500)
     task.fail("GIT_HOST_UNAVAILABLE", permanent=False)
-    assert repository.pull_requests() == []
+    assert pull_requests(repository, task) == []
     once(repository, task)
 
 
@@ -112,7 +121,7 @@ def test_rate_limits(repository, behind, proxy):
     result = task.fail("RATE_LIMITED", permanent=False)
     assert result["retry_after_ms"] == 5000 and result["outputs"]["pull_request_number"]
     once(repository, task)
-    assert [label["name"] for label in repository.pull_requests()[0]["labels"]] == ["late"]
+    assert [label["name"] for label in pull_requests(repository, task)[0]["labels"]] == ["late"]
 
 
 def test_transfers_that_are_cut_or_say_nothing_more(repository, behind, proxy):
@@ -145,7 +154,7 @@ def test_a_stop_at_each_edge(repository, agent, edge, how, status):
     made = f"devopsgenie/{task.key}" in repository.branches()
     assert made == (edge == "note pull_request 1 before")
     assert ("there is the branch" in task.log) == made
-    assert repository.pull_requests() == []
+    assert pull_requests(repository, task) == []
     once(repository, task)
 
 

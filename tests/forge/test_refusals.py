@@ -29,25 +29,25 @@ def test_a_token_without_the_scope(gitea, repository, agent):
     agent.task(repository.url).fail("FORBIDDEN")
 
 
-def test_unknown_token(repository, agent):
-    agent.rotate("0" * 40)
-    agent.task(repository.url).fail("TOKEN_INVALID")
+def test_unknown_token(shared_repository, shared_agent):
+    shared_agent.rotate("0" * 40)
+    shared_agent.task(shared_repository.url).fail("TOKEN_INVALID")
 
 
 @pytest.mark.parametrize("content", ["", "\n", "two words\n", "x" * 5000])
-def test_a_token_file_without_a_token(repository, agent, content):
-    agent.token_file.write_text(content)
-    agent.task(repository.url).fail("TOKEN_MISSING")
+def test_a_token_file_without_a_token(shared_repository, shared_agent, content):
+    shared_agent.token_file.write_text(content)
+    shared_agent.task(shared_repository.url).fail("TOKEN_MISSING")
 
 
-def test_token_file_missing(repository, agent):
-    agent.token_file.unlink()
-    assert str(agent.token_file) in agent.task(repository.url).fail("TOKEN_MISSING")["message"]
+def test_token_file_missing(shared_repository, shared_agent):
+    shared_agent.token_file.unlink()
+    assert str(shared_agent.token_file) in shared_agent.task(shared_repository.url).fail("TOKEN_MISSING")["message"]
 
 
-def test_a_repository_that_is_not_there_and_one_that_may_not_be_seen(gitea, agent):
-    agent.task(Repository(gitea, private=True).url).fail("REPOSITORY_NOT_FOUND")
-    agent.task(f"{gitea.url}/boss/nothing-here").fail("REPOSITORY_NOT_FOUND")
+def test_a_repository_that_is_not_there_and_one_that_may_not_be_seen(gitea, shared_agent):
+    shared_agent.task(Repository(gitea, private=True).url).fail("REPOSITORY_NOT_FOUND")
+    shared_agent.task(f"{gitea.url}/boss/nothing-here").fail("REPOSITORY_NOT_FOUND")
 
 
 def test_archived_repository(repository, agent):
@@ -123,10 +123,8 @@ def test_nothing_to_change(repository, agent):
     assert list(repository.branches()) == ["main"]
 
 
-UNSAFE = [
-    "/etc/passwd", "../x", "a/../../x", "a//b", "a/", "./a", ".git/config", "a/.GIT/hooks/x", ".git./x", ".git /x",
-    "git~1/x", ".g\u200cit/config", "a\\b", "a\tb", "x" * 1001, "link", "link/x", "README.md/x", "scripts", "module/x",
-]
+# What a path is unsafe by itself for is in tests/unit/test_pr_tree_path.c; this is what stands in its way.
+UNSAFE = ["../x", ".git/config", "link", "link/x", "README.md/x", "scripts", "module", "module/x"]
 
 
 def test_paths_that_are_not_safe(repository, agent):
@@ -134,7 +132,7 @@ def test_paths_that_are_not_safe(repository, agent):
     module(repository)
     for path in UNSAFE:
         agent.task(repository.url, files=[{"path": path, "content": "x"}]).fail("PATH_UNSAFE")
-        agent.task(repository.url, files=[{"path": path, "delete": True}]).fail("PATH_UNSAFE")
+    agent.task(repository.url, files=[{"path": "link", "delete": True}]).fail("PATH_UNSAFE")
     agent.task(repository.url, helm_values={"path": "link", "changes": [{"path": "a", "value": "1"}]}).fail("PATH_UNSAFE")
     twice = [{"path": "a", "content": "x"}, {"path": "a/b", "content": "x"}]
     agent.task(repository.url, files=twice).fail("PATH_UNSAFE")
@@ -169,24 +167,24 @@ def module(repository):
     ("ssh://{host}/a/b", "INVALID_URL"),
     ("file:///etc", "INVALID_URL"),
 ])
-def test_urls_that_are_not_good(agent, gitea, url, reason):
-    task = agent.task(url.format(host=gitea.host))
+def test_urls_that_are_not_good(shared_agent, gitea, url, reason):
+    task = shared_agent.task(url.format(host=gitea.host))
     task.fail(reason)
     assert "sesame" not in task.log + "".join(task.said)
 
 
-def test_a_host_without_a_certificate_that_can_be_verified(make_agent, gitea, repository):
-    agent = make_agent(gitea.host, repository.token)
-    assert "certificate" in agent.task(repository.url).fail("GIT_HOST_UNAVAILABLE", permanent=False)["message"]
+def test_a_host_without_a_certificate_that_can_be_verified(make_agent, gitea, shared_repository):
+    agent = make_agent(gitea.host, shared_repository.token)
+    assert "certificate" in agent.task(shared_repository.url).fail("GIT_HOST_UNAVAILABLE", permanent=False)["message"]
 
 
-def test_the_proxy_comes_from_the_environment(agent, repository):
+def test_the_proxy_comes_from_the_environment(shared_agent, shared_repository):
     nowhere = {"https_proxy": "http://127.0.0.1:9"}
-    agent.task(repository.url).fail("GIT_HOST_UNAVAILABLE", permanent=False, env=nowhere)
-    agent.task(repository.url).succeed(env={**nowhere, "no_proxy": "127.0.0.1"})
+    shared_agent.task(shared_repository.url).fail("GIT_HOST_UNAVAILABLE", permanent=False, env=nowhere)
+    shared_agent.task(shared_repository.url).succeed(env={**nowhere, "no_proxy": "127.0.0.1"})
 
 
-def test_a_person_s_git_configuration_is_not_read(agent, repository, tmp_path):
+def test_a_person_s_git_configuration_is_not_read(shared_agent, shared_repository, tmp_path):
     (tmp_path / ".gitconfig").write_text('[url "https://127.0.0.1:9/"]\n\tinsteadOf = https://127.0.0.1\n')
     assert subprocess.run(["git", "config", "--file", tmp_path / ".gitconfig", "-l"], stdout=subprocess.DEVNULL).returncode == 0
-    agent.task(repository.url).succeed(env={"HOME": str(tmp_path)})
+    shared_agent.task(shared_repository.url).succeed(env={"HOME": str(tmp_path)})

@@ -147,9 +147,10 @@ static void requests_are_as_documented(void **state) {
 static void repositories_are_read(void **state) {
         (void)state;
         struct forge_repository repository;
-        json_t *json = read_json("{\"default_branch\":\"trunk\",\"archived\":true}");
+        json_t *json = read_json("{\"default_branch\":\"trunk\",\"archived\":true,\"owner\":{\"login\":\"Acme\"}}");
         assert_true(forge_json_repository(json, &repository));
         assert_string_equal(repository.default_branch, "trunk");
+        assert_string_equal(repository.owner, "Acme");
         assert_true(repository.archived);
         json_decref(json);
         json = read_json("{\"default_branch\":null}"); // GitLab's, of an empty one

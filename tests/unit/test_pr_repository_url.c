@@ -49,9 +49,8 @@ static void others_are_refused_without_being_quoted(void **state) {
         for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
                 struct repository_url url;
                 const char *problem = repository_url_parse(urls[i], &url);
-                if (!problem)
-                        fail_msg("taken: %s", urls[i]);
-                assert_null(strstr(problem, "sesame"));
+                if (!problem || strstr(problem, "sesame"))
+                        fail_msg("taken, or quoted: %s", urls[i]);
         }
         char longer[2000] = "https://github.com/a/";
         memset(longer + strlen(longer), 'b', 1500);

@@ -57,7 +57,7 @@ struct agent {
         struct session *session, *next; // the one that is used; the one that is to take its place
         struct session *leaving[LEAVING_MAX];
         char *session_token;
-        int64_t last_epoch, last_taken_seq;
+        int64_t last_taken_seq;   // of the stream before, where there is none now
         int64_t connect_at_ms;    // when to open the next stream; INT64_MAX: not now
         unsigned failures;        // in a row
         int64_t superseded_epoch; // by whom; 0: not

@@ -198,7 +198,6 @@ static void hear_welcome(struct session *session, const Devopsgenie__V1__Welcome
         take_limits(session, welcome);
         free(agent->session_token);
         agent->session_token = must(strdup(welcome->session_token));
-        agent->last_epoch = welcome->session_epoch;
         agent->key_refused = false;
         for (size_t i = 0; i < agent->job_count; i++)
                 job_new_stream(agent->jobs[i]);

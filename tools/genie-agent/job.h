@@ -23,13 +23,8 @@ enum job_stop {
 
 // What came of a job. Strings are malloc'ed and the core's from then on; job_result_drop frees them.
 struct job_result {
-        enum {
-                JOB_SUCCEEDED,
-                JOB_FAILED,
-                JOB_CANCELLED,
-                JOB_UNFINISHED
-        } status;                // UNFINISHED: after JOB_SHUTDOWN and
-                                 // JOB_LEASE_LOST
+        // UNFINISHED: after JOB_SHUTDOWN and JOB_LEASE_LOST.
+        enum { JOB_SUCCEEDED, JOB_FAILED, JOB_CANCELLED, JOB_UNFINISHED } status;
         char *reason, *message;  // FAILED: UPPER_SNAKE; for people, without secrets
         bool permanent;          // FAILED: trying again would not help
         unsigned retry_after_ms; // FAILED and not permanent: not before this; 0: the platform's choice

@@ -10,7 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { THREAD_STACK = 1 << 20, OUTPUT_MAX = 2000, MESSAGE_MAX = 2000, REASON_MAX = 100 };
+enum { OUTPUT_MAX = 2000, MESSAGE_MAX = 2000, REASON_MAX = 100 };
 
 void job_set_state(struct job *job, enum job_state state) {
         assert(job_state_may_follow(job->state, state));
@@ -219,13 +219,8 @@ static void *run(void *argument) {
 }
 
 bool job_start(struct job *job) {
-        pthread_attr_t attributes;
-        pthread_attr_init(&attributes);
-        pthread_attr_setstacksize(&attributes, THREAD_STACK);
         job_set_state(job, STATE_RUNNING);
-        int error = pthread_create(&job->thread, &attributes, run, job);
-        pthread_attr_destroy(&attributes);
-        job->has_thread = error == 0;
+        job->has_thread = pthread_create(&job->thread, NULL, run, job) == 0;
         return job->has_thread;
 }
 

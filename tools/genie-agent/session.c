@@ -201,23 +201,31 @@ static bool detach(struct agent *agent, const struct session *session) {
         return true;
 }
 
+// When to try again: a random time up to a bound that doubles with each failure.
+static void back_off(struct agent *agent) {
+        enum { LEAST_MS = 200, MOST_MS = 30000, DOUBLINGS_MAX = 8 };
+        int64_t bound_ms = (int64_t)LEAST_MS << (agent->failures < DOUBLINGS_MAX ? agent->failures : DOUBLINGS_MAX);
+        agent->connect_at_ms = agent->now_ms + random_below(bound_ms < MOST_MS ? bound_ms : MOST_MS);
+}
+
 void session_ended(struct session *session, const struct client_error *error) {
-        enum { STEADY_MS = 5000, BACKOFF_LEAST_MS = 200, BACKOFF_MOST_MS = 30000, BACKOFF_DOUBLINGS = 8 };
+        enum { STEADY_MS = 5000 }; // one that stood so long was no failure
         struct agent *agent = session->agent;
         bool wanted = detach(agent, session);
+        char next[24] = "";
 
-        agent_log(wanted && !agent->draining ? LOG_WARNING : LOG_INFO, "the stream has ended", "code",
-                client_code_name(error->code), "reason", error->reason, "message", error->message, NULL);
         if (wanted) {
                 agent->key_refused = error->code == UNAUTHENTICATED && session->used_offered_key;
                 bool steady = session->state != SESSION_GREETING && agent->now_ms - session->stood_ms >= STEADY_MS;
                 agent->failures = steady ? 0 : agent->failures + 1;
         }
-        if (wanted && !agent->next && agent->connect_at_ms == INT64_MAX) {
-                unsigned doublings = agent->failures < BACKOFF_DOUBLINGS ? agent->failures : BACKOFF_DOUBLINGS;
-                int64_t most = (int64_t)BACKOFF_LEAST_MS << doublings;
-                agent->connect_at_ms = agent->now_ms + random_below(most < BACKOFF_MOST_MS ? most : BACKOFF_MOST_MS);
-        }
+        if (wanted && !agent->next && agent->connect_at_ms == INT64_MAX)
+                back_off(agent);
+        if (wanted && agent->connect_at_ms != INT64_MAX)
+                snprintf(next, sizeof next, "%lld", (long long)(agent->connect_at_ms - agent->now_ms));
+        agent_log(wanted && !agent->draining ? LOG_WARNING : LOG_INFO, "the stream has ended", "code",
+                client_code_name(error->code), "reason", error->reason, "message", error->message, "next_try_ms", next,
+                NULL);
         client_channel_free(session->channel);
         free(session);
 }

@@ -50,7 +50,7 @@ static bool hash_append(const char *key, size_t size, char *ret_text, size_t cap
         if (capacity < 1 + HASH_DIGITS + 1 || EVP_Digest(key, size, hash, NULL, EVP_sha256(), NULL) != 1)
                 return false;
         *ret_text++ = '-';
-        for (int i = 0; i < HASH_DIGITS / 2; i++)
+        for (size_t i = 0; i < HASH_DIGITS / 2; i++)
                 snprintf(ret_text + 2 * i, 3, "%02x", hash[i]);
         return true;
 }

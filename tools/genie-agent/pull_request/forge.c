@@ -100,18 +100,21 @@ bool forge_look(struct forge *forge, struct forge_repository *ret_repository, st
         http_response_drop(&response);
         if (!good)
                 not_understood(doing, result);
+        else if (ret_repository->owner[0])
+                memcpy(forge->owner, ret_repository->owner, sizeof forge->owner);
         return good;
 }
 
 // Gitea passes over `head` of a list; it has a path for the one of two branches.
 static bool find_url(const struct forge *forge, const char *base, const char *branch, char *ret_url) {
-        char head[BRANCH_ENCODED_MAX], into[BRANCH_ENCODED_MAX];
-        if (!text_encode(branch, head, sizeof head) || !text_encode(base, into, sizeof into))
+        char head[BRANCH_ENCODED_MAX], into[BRANCH_ENCODED_MAX], owner[3 * REPOSITORY_PATH_MAX + 1];
+        if (!text_encode(forge->owner[0] ? forge->owner : forge->url->owner, owner, sizeof owner) ||
+                !text_encode(branch, head, sizeof head) || !text_encode(base, into, sizeof into))
                 return false;
         switch (forge->kind) {
         case FORGE_GITHUB:
                 return text_format(ret_url, CALL_URL_MAX, "%s/pulls?head=%s:%s&state=all&per_page=100",
-                        forge->repository, forge->url->owner, head);
+                        forge->repository, owner, head);
         case FORGE_GITLAB:
                 return text_format(ret_url, CALL_URL_MAX, "%s/merge_requests?source_branch=%s&state=all&per_page=100",
                         forge->repository, head);

@@ -6,7 +6,13 @@
 
 #include <jansson.h>
 
-enum { FORGE_URL_MAX = 2000, FORGE_COMMIT_MAX = 64, FORGE_BRANCH_MAX = 250, FORGE_API_MAX = 2000 };
+enum {
+        FORGE_URL_MAX = 2000,
+        FORGE_COMMIT_MAX = 64,
+        FORGE_BRANCH_MAX = 250,
+        FORGE_OWNER_MAX = 100,
+        FORGE_API_MAX = 2000
+};
 
 struct forge {
         struct http *http;
@@ -14,9 +20,11 @@ struct forge {
         char api[FORGE_API_MAX];        // without a slash at the end
         char repository[FORGE_API_MAX]; // the repository's URL in the API
         const struct repository_url *url;
+        char owner[FORGE_OWNER_MAX + 1]; // as the host writes it: GitHub finds branches by that
 };
 
 struct forge_repository {
+        char owner[FORGE_OWNER_MAX + 1]; // empty: not said
         char default_branch[FORGE_BRANCH_MAX + 1];
         bool archived;
 };

@@ -202,8 +202,9 @@ static bool reviewers_gitlab(
                 json_decref(ids);
                 return false;
         }
-        json_array_foreach(json_object_get(said, "reviewers"), i, reviewer)
+        json_array_foreach(json_object_get(said, "reviewers"), i, reviewer) {
                 json_array_append(ids, json_object_get(reviewer, "id"));
+        }
         json_decref(said);
         for (i = 0; i < wish->reviewer_count; i++) {
                 json_int_t id;

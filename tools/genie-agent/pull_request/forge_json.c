@@ -73,6 +73,8 @@ bool forge_json_repository(const json_t *json, struct forge_repository *ret_repo
                 (branch && !json_is_null(branch) &&
                         !take(json, "default_branch", repository.default_branch, sizeof repository.default_branch)))
                 return false;
+        if (!take(json_object_get(json, "owner"), "login", repository.owner, sizeof repository.owner))
+                repository.owner[0] = '\0';
         *ret_repository = repository;
         return true;
 }

@@ -167,7 +167,9 @@ static bool secure(const struct http *http, CURL *easy) {
                curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
                curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) == CURLE_OK &&
                curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
-               (!http->host->ca_file || curl_easy_setopt(easy, CURLOPT_CAINFO, http->host->ca_file) == CURLE_OK);
+               // A host that has an authority of its own is not vouched for by the machine's.
+               (!http->host->ca_file || (curl_easy_setopt(easy, CURLOPT_CAINFO, http->host->ca_file) == CURLE_OK &&
+                                                curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK));
 }
 
 static bool header_add(struct http_exchange *exchange, const char *header) {

@@ -23,7 +23,7 @@
 #define NOTE_BRANCH "branch"             // BRANCH COMMIT, before it is pushed
 #define NOTE_PULL_REQUEST "pull_request" // `opening BRANCH` before, `NUMBER URL` behind
 
-enum { NOTE_MAX = 2000 };
+enum { NOTE_MAX = 2000, OBJECTS_MEMORY_MAX = 32 << 20 };
 
 // A job on its way. What is found or made stays here for the outputs.
 struct work {
@@ -52,6 +52,7 @@ static void libraries_init(void) {
         // What a person's or the machine's configuration of git says (other URLs, proxies, helpers) is not for us.
         for (int level = GIT_CONFIG_LEVEL_PROGRAMDATA; level <= GIT_CONFIG_LEVEL_GLOBAL; level++)
                 git_libgit2_opts(GIT_OPT_SET_SEARCH_PATH, level, "");
+        git_libgit2_opts(GIT_OPT_SET_CACHE_MAX_SIZE, (ssize_t)OBJECTS_MEMORY_MAX);
 }
 
 static bool refuse(struct work *work, const char *reason, const char *text) {
@@ -295,9 +296,16 @@ static void outputs(const struct work *work) {
         job_output(work->result, "pull_request_state", forge_state_name(work->pull_request.state));
 }
 
+// Whether a job that did not get to its end was stopped: it is to stop, and nothing that will not pass is in its way.
+static bool is_stopped(const struct work *work) {
+        return !work->result->reason || (job_stopping(work->job) != JOB_GO_ON && !work->result->permanent);
+}
+
 // A job that is stopped has not failed; its log says what is there by now.
 static void stopped(struct work *work) {
         bool cancelled = false;
+        job_result_drop(work->result);
+        *work->result = (struct job_result){.reason = NULL};
         switch (job_stopping(work->job)) {
         case JOB_CANCEL_GRACEFULLY:
         case JOB_CANCEL_NOW:
@@ -335,7 +343,7 @@ void pull_request_run(struct job *job, const struct pull_request_settings *setti
                 work->request = payload->pull_request;
         if (run(work))
                 job_succeed(ret_result);
-        else if (!ret_result->reason)
+        else if (is_stopped(work))
                 stopped(work);
         outputs(work);
         cache_close(&work->cache, settings, work->remote.broken);

@@ -8,7 +8,8 @@
 // Tokens are read when a job begins and wiped when it ends. They are in no log, argument list, error, effect, URL or
 // file of ours; curl and OpenSSL keep copies in this process's memory for as long as a connection lives.
 //
-// Any number of threads may run a job each. pull_request_run never returns before all that it started has ended.
+// Any number of threads may run a job each, in a process that ignores SIGPIPE. pull_request_run never returns before
+// all that it started has ended.
 #pragma once
 
 #include "tools/genie-agent/job.h"
