@@ -13,13 +13,15 @@
 #include <time.h>
 
 enum { SETS = 1024, WAYS = 4, KEY = SHA256_DIGEST_LENGTH, USED_KEYS = 256, TOKEN_MAX = 16384 };
-static const int64_t FRESH_NS = 1000000000;
+// What is older than DUE is looked up anew by the first who asks; the others go by it meanwhile, up to FRESH.
+static const int64_t FRESH_NS = 1000000000, DUE_NS = 700000000;
 
 // A look-up's outcome, positive or not, under the hash of what was looked up.
 struct entry {
         unsigned char key[KEY];
         int64_t since; // CLOCK_MONOTONIC; 0: empty
         unsigned generation;
+        bool awaited; // is being looked up anew
         int used_day; // of an API key: the day that is noted already
         struct principal principal;
 };
@@ -76,10 +78,13 @@ static struct entry *find(struct identity *identity, const unsigned char key[KEY
 static bool recall(struct identity *identity, const unsigned char key[KEY], struct principal *ret_principal,
         unsigned *ret_generation) {
         pthread_mutex_lock(&identity->lock);
-        const struct entry *entry = find(identity, key);
-        bool fresh = entry && entry->generation == identity->generation && monotonic_ns() - entry->since < FRESH_NS;
+        struct entry *entry = find(identity, key);
+        int64_t age = entry && entry->generation == identity->generation ? monotonic_ns() - entry->since : INT64_MAX;
+        bool fresh = age < DUE_NS || (age < FRESH_NS && entry->awaited);
         if (fresh)
                 *ret_principal = entry->principal;
+        else if (entry)
+                entry->awaited = true;
         *ret_generation = identity->generation;
         pthread_mutex_unlock(&identity->lock);
         return fresh;
@@ -113,6 +118,7 @@ static void remember(struct identity *identity, const struct look_up *look_up, c
                 entry = oldest(identity, look_up->key);
         entry->since = monotonic_ns();
         entry->generation = look_up->generation;
+        entry->awaited = false;
         entry->principal = *principal;
         note_use(identity, entry, key_id);
         pthread_mutex_unlock(&identity->lock);

@@ -333,14 +333,14 @@ BEGIN
       FROM result r
      WHERE t.organization_id = r.organization_id AND t.task_id = r.task_id AND t.attempt = r.attempt
        AND t.fence = r.fence AND t.agent_id = r.agent_id AND t.state IN ('RUNNING', 'CANCELLING')
-    RETURNING r.item, r.organization_id, r.task_id, r.attempt
+    RETURNING r.*
   ), released AS (
     DELETE FROM task_leases l USING ended e WHERE l.organization_id = e.organization_id AND l.task_id = e.task_id
   ), noted AS (
     UPDATE task_attempts a
-       SET end_time = now(), result_id = r.result_id, stdout_end = r.stdout_end, stderr_end = r.stderr_end,
-           outcome = CASE r.status WHEN 1 THEN 'SUCCEEDED' WHEN 3 THEN 'CANCELLED' ELSE 'FAILED' END
-      FROM ended e JOIN result r USING (item)
+       SET end_time = now(), result_id = e.result_id, stdout_end = e.stdout_end, stderr_end = e.stderr_end,
+           outcome = CASE e.status WHEN 1 THEN 'SUCCEEDED' WHEN 3 THEN 'CANCELLED' ELSE 'FAILED' END
+      FROM ended e
      WHERE a.organization_id = e.organization_id AND a.task_id = e.task_id AND a.attempt = e.attempt
   )
   SELECT array_agg(item) INTO accepted FROM ended;
