@@ -1,7 +1,6 @@
 #include "server/rpc/query.h"
 
 #include "server/identity.h"
-#include "server/rpc/coalesce.h"
 #include "server/rpc/refusals.h"
 #include "server/rpc/server_private.h"
 #include "storage/uuid.h"
@@ -350,7 +349,6 @@ static bool run_again(struct core_call *call, enum storage_outcome outcome, cons
 
 static void method_done(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result) {
         struct core_call *call = TAG_OWNER(operation, operation);
-        coalesce_begin(); // until the end of the storage thread's turn
         ended(call);
         if (run_again(call, outcome, result))
                 return;

@@ -36,6 +36,9 @@ struct server *server_start(const struct server_config *config, char **ret_error
 // Whether the server says SERVING; watchers are told of a change.
 void server_set_serving(struct server *server, bool serving);
 
+// Sends what the storage thread has answered since the last time; on that thread, at the end of its turns.
+void server_flush(struct server *server);
+
 // Stops accepting, lets calls in flight finish for at most timeout_ms, cancels the rest, ends the threads.
 void server_stop(struct server *server, unsigned timeout_ms);
 
