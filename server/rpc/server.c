@@ -161,6 +161,8 @@ static grpc_server *new_core(const struct server_config *config) {
                 integer(GRPC_ARG_HTTP2_BDP_PROBE, 0),                           // 10 % of the rate of small calls
                 integer(GRPC_ARG_ALLOW_REUSEPORT, 0),                           // a port in use is an error
                 integer(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1), // no decompression bombs
+                integer(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),            // nor the filters for it
+                integer(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
                 integer(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
                 integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
                 integer(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
