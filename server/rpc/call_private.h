@@ -79,9 +79,6 @@ bool call_decode(struct core_call *call, struct arena *arena, ProtobufCMessage *
 // Counts and logs the call; once, when its outcome stands.
 void call_conclude(struct core_call *call);
 
-// Takes over what a statement gave: NULL or a refusal for what PostgreSQL says.
-bool call_check_outcome(struct core_call *call, enum storage_outcome outcome, const PGresult *result);
-
 grpc_byte_buffer *pack_message(const ProtobufCMessage *message);
 void unary_accept(struct core_call *call);
 // Packs the reply, and sends it: at once on the call's thread, through the outbox from the storage thread.
