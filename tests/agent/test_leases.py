@@ -115,10 +115,12 @@ def test_lease_lost(platform, stream, tmp_path):
 
 def test_nothing_is_said_of_a_lost_attempt(platform, stream, tmp_path):
     """Not even of what a job that has not looked yet wants to have noted."""
-    platform.offer(stream, "a", body=f"note-late {tmp_path}/go v\ntouch {tmp_path}/made")
+    platform.offer(stream, "a", body=f"note-late {tmp_path}/go {tmp_path}/end\ntouch {tmp_path}/made")
     platform.hears("lease_renew")
     lost = platform.lose(stream, "a")
     (tmp_path / "go").touch()
+    platform.hears("heartbeat", count=2, after=lost)
+    (tmp_path / "end").touch()
     platform.hears("credits", after=lost)
     assert not platform.said("side_effect") and not (tmp_path / "made").exists()
 
