@@ -206,6 +206,27 @@ def test_who_waits_for_a_transaction_does_not_ask_all_the_time(scene):
     assert asked < 1000, f"{asked} transactions in 3 s"
 
 
+def test_who_goes_while_the_database_is_asked_for_him_is_no_harm(v1, make_server, make_scene):
+    """Watchers and followers that just go, whatever is under way for them, and a server that stops with some left."""
+    scene = make_scene(make_server())
+    task = scene.task()
+    scene.agent().stream().start(task)
+    with scene.transaction() as psql:
+        psql("SELECT pg_current_xact_id()")
+        for n in range(30):
+            scene.task()
+            calls = [scene.tasks.WatchTasks(v1.WatchTasksRequest(parent=scene.name)) for _ in range(3)]
+            calls += [scene.agents.WatchAgents(v1.WatchAgentsRequest(parent=scene.name))]
+            calls += [scene.read_log(task, follow=True)]
+            next(calls[n % 4])
+            for call in calls:
+                call.cancel()
+        assert scene.server.process.poll() is None, "genied has died"
+        left = [scene.watch() for _ in range(20)]
+        scene.server.stop()  # in order, or this fails
+    assert len(left) == 20
+
+
 def test_what_happens_to_agents_is_told(v1, scene):
     watch = scene.watch_agents()
     agent = scene.agent()
