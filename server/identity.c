@@ -1,6 +1,7 @@
 #include "server/identity.h"
 
 #include "auth/api_key.h"
+#include "server/rpc/server.h"
 #include "storage/row.h"
 
 #include <openssl/crypto.h>
@@ -61,12 +62,6 @@ void identity_free(struct identity *identity) {
         free(identity);
 }
 
-static int64_t monotonic_ns(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 static struct entry *find(struct identity *identity, const unsigned char key[KEY]) {
         struct entry *set = identity->entries[(key[0] | (unsigned)key[1] << 8) % SETS];
         for (unsigned i = 0; i < WAYS; i++)
@@ -79,7 +74,7 @@ static bool recall(struct identity *identity, const unsigned char key[KEY], stru
         unsigned *ret_generation) {
         pthread_mutex_lock(&identity->lock);
         struct entry *entry = find(identity, key);
-        int64_t age = entry && entry->generation == identity->generation ? monotonic_ns() - entry->since : INT64_MAX;
+        int64_t age = entry && entry->generation == identity->generation ? now_ns() - entry->since : INT64_MAX;
         bool fresh = age < DUE_NS || (age < FRESH_NS && entry->awaited);
         if (fresh)
                 *ret_principal = entry->principal;
@@ -116,7 +111,7 @@ static void remember(struct identity *identity, const struct look_up *look_up, c
         struct entry *entry = find(identity, look_up->key);
         if (!entry)
                 entry = oldest(identity, look_up->key);
-        entry->since = monotonic_ns();
+        entry->since = now_ns();
         entry->generation = look_up->generation;
         entry->awaited = false;
         entry->principal = *principal;

@@ -80,7 +80,9 @@ static void set_items(ProtobufCMessage *container, struct load *load) {
 
 static void done(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result);
 
-static bool submit(struct batch *batch) {
+enum submission { SUBMITTED, NOT_NOW, UNFIT };
+
+static enum submission submit(struct batch *batch) {
         struct channel *channel = batch->channel;
         const struct binding *binding = channel_binding(channel, batch->statement);
         const char *field = NULL, *reason = NULL;
@@ -91,7 +93,7 @@ static bool submit(struct batch *batch) {
                 &field, &reason);
         if (status != BINDING_OK) { // what sessions hand in is checked before
                 log_event("error", "message", "a batch does not bind", "field", field ? field : "", NULL);
-                return false;
+                return UNFIT;
         }
         batch->operation.statement = binding_statement(binding);
         batch->operation.organization_id = "";
@@ -99,37 +101,58 @@ static bool submit(struct batch *batch) {
         batch->operation.method = CHANNEL_METHOD;
         batch->operation.request_id = "";
         batch->operation.done = done;
-        return storage_submit(channel->config.storage, &batch->operation);
+        return storage_submit(channel->config.storage, &batch->operation) ? SUBMITTED : NOT_NOW;
+}
+
+static void forget_sent(struct batch *batch) {
+        drop_load(batch->sent);
+        batch->sent = NULL;
+        batch->load_count--;
+}
+
+// What cannot be done is not tried for ever: whose message it is has its session ended, and says it again in the next.
+static void end_sessions(const struct load *load) {
+        for (unsigned i = 0; i < load->count; i++)
+                if (load->sessions[i])
+                        session_end(load->sessions[i], CODE_INTERNAL, "INTERNAL", "PROTOCOL", "an internal error");
 }
 
 void batch_send(struct batch *batch, bool empty) {
         if (batch->sent || (batch->again && now_ns() < batch->again) || batch->channel->stopped)
                 return;
-        if (!batch->first && (!empty || !new_load(batch)))
-                return;
-        batch->sent = batch->first;
-        batch->first = batch->sent->next;
-        if (!submit(batch)) { // the lane is full: it stays the first
+        if (!batch->first && empty)
+                new_load(batch);
+        while (!batch->sent && batch->first) {
+                batch->sent = batch->first;
+                batch->first = batch->sent->next;
+                enum submission submission = submit(batch);
+                if (submission == SUBMITTED)
+                        return;
                 arena_drop(&batch->parameters, /* wipe= */ false);
+                if (submission == UNFIT) { // and so are the next ones sent
+                        end_sessions(batch->sent);
+                        forget_sent(batch);
+                        continue;
+                }
+                batch->sent->next = batch->first; // the lane is full: it stays the first
                 batch->first = batch->sent;
                 batch->sent = NULL;
                 batch->again = now_ns() + AGAIN_MS * INT64_C(1000000);
+                return;
         }
 }
 
-// Whether the same may succeed later. A deadlock with a call of somebody's ends as soon as one of them starts anew.
+// Whether the same may succeed later. A deadlock with a call of somebody's ends as soon as one of them starts anew; what
+// is too large (54) stays so.
 static bool may_pass(enum storage_outcome outcome, const PGresult *result) {
         const char *state = outcome == STORAGE_REFUSED ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : "";
-        return outcome != STORAGE_REFUSED || (state && (!strncmp(state, "40", 2) || !strncmp(state, "5", 1)));
+        return outcome != STORAGE_REFUSED || (state && (!strncmp(state, "40", 2) || (*state == '5' && strncmp(state, "54", 2))));
 }
 
 static void give_up(struct batch *batch, const PGresult *result) {
         log_event("error", "message", "a statement of the task channel failed", "statement",
                 batch->operation.statement->name, "error", PQresultErrorMessage(result), NULL);
-        for (unsigned i = 0; i < batch->sent->count; i++)
-                if (batch->sent->sessions[i])
-                        session_end(
-                                batch->sent->sessions[i], CODE_INTERNAL, "INTERNAL", "PROTOCOL", "an internal error");
+        end_sessions(batch->sent);
 }
 
 // On the storage thread.
@@ -155,9 +178,7 @@ static void done(struct storage_operation *operation, enum storage_outcome outco
                         batch->done(channel, batch->sent, result);
                 else if (outcome == STORAGE_REFUSED)
                         give_up(batch, result);
-                drop_load(batch->sent);
-                batch->sent = NULL;
-                batch->load_count--;
+                forget_sent(batch);
         }
         batch_send(batch, /* empty= */ false);
         channel_settle(channel);

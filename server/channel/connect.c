@@ -80,7 +80,7 @@ static bool list_kinds(struct call *call, const Hello *hello, SessionStart *star
         return start->kinds != NULL;
 }
 
-static struct session *new_session(struct call *call, const Hello *hello) {
+static struct session *new_session(struct call *call, const WorkerMessage *message) {
         const struct principal *principal = &call->principal;
         struct session *session = calloc(1, sizeof *session);
         if (!session)
@@ -88,7 +88,8 @@ static struct session *new_session(struct call *call, const Hello *hello) {
         session->channel = server_channel(call->server);
         session->call = call;
         session->references = 1; // the call's
-        session->hello = hello;
+        session->hello = message->hello;
+        session->seq_taken = message->seq;
         session->budget = BUDGET_FIRST;
         session->heard = now_ns();
         memcpy(session->agent_id, principal->agent_id, UUID_SIZE);
@@ -227,9 +228,10 @@ static void opened(struct call *call, PGresult *result) {
         stream_read(call);
 }
 
-static void open(struct call *call, const Hello *hello) {
+static void open(struct call *call, const WorkerMessage *message) {
         struct channel *channel = server_channel(call->server);
-        struct session *session = new_session(call, hello);
+        const Hello *hello = message->hello;
+        struct session *session = new_session(call, message);
         SessionStart *start = arena_alloc(&call->arena, sizeof *start);
         Google__Protobuf__Duration *lease = arena_alloc(&call->arena, sizeof *lease);
         call->state = session;
@@ -263,7 +265,7 @@ static void say_hello(struct call *call, const WorkerMessage *message) {
                 call_refusal_metadata(call, "supported", "1");
                 stream_finish(call);
         } else if (server_channel(call->server)->draining) {
-                struct session *session = new_session(call, hello);
+                struct session *session = new_session(call, message);
                 call->state = session;
                 if (session) {
                         lock(call);
@@ -272,7 +274,7 @@ static void say_hello(struct call *call, const WorkerMessage *message) {
                 }
                 finish(call, CODE_UNAVAILABLE, "DRAINED", "this server stops");
         } else
-                open(call, hello);
+                open(call, message);
 }
 
 // --- The stream ---

@@ -16,9 +16,10 @@ static const bool attempt_ways[ATTEMPT_STATES][ATTEMPT_STATES] = {
         [ATTEMPT_RUNNING] = {[ATTEMPT_ENDED] = true},
 };
 
-void attempt_move(struct attempt *attempt, enum attempt_state state) {
+void attempt_move(struct session *session, struct attempt *attempt, enum attempt_state state) {
         assert(attempt_ways[attempt->state][state]);
         attempt->state = state;
+        session->ended_count += state == ATTEMPT_ENDED;
 }
 
 // --- Its life ---
@@ -96,21 +97,29 @@ struct attempt *attempt_find(struct session *session, const char *task, int32_t 
 }
 
 void attempt_forget(struct session *session, struct attempt *attempt) {
+        session->ended_count -= attempt->state == ATTEMPT_ENDED;
         free(attempt->step);
         *attempt = session->attempts[--session->attempt_count];
 }
 
-// The one that ended makes room, if there is none.
+// Of those that have ended the one that came first: what follows of its logs is the most likely to be here already.
+static struct attempt *oldest_ended(struct session *session) {
+        struct attempt *oldest = NULL;
+        for (struct attempt *attempt = session->attempts; attempt < session->attempts + session->attempt_count; attempt++)
+                if (attempt->state == ATTEMPT_ENDED && (!oldest || attempt->offer_time < oldest->offer_time))
+                        oldest = attempt;
+        return oldest;
+}
+
+// One that has ended makes room, if there is none.
 static bool make_room(struct session *session) {
         if (session->attempt_count < session->attempt_room)
                 return true;
         if (session->attempt_room == ATTEMPTS_MAX) {
-                for (unsigned i = 0; i < session->attempt_count; i++)
-                        if (session->attempts[i].state == ATTEMPT_ENDED) {
-                                attempt_forget(session, &session->attempts[i]);
-                                return true;
-                        }
-                return false;
+                struct attempt *ended = oldest_ended(session);
+                if (ended)
+                        attempt_forget(session, ended);
+                return ended != NULL;
         }
         unsigned room = session->attempt_room ? 2 * session->attempt_room : 4;
         room = room < ATTEMPTS_MAX ? room : ATTEMPTS_MAX;
@@ -137,6 +146,7 @@ void session_adopt(struct session *session, const char *task, int32_t number, in
         if (!attempt)
                 return;
         attempt->state = state;
+        session->ended_count += state == ATTEMPT_ENDED;
         attempt->offer_time = now_ns();
         attempt->log[0].accepted = attempt->log[0].durable = stdout_offset;
         attempt->log[1].accepted = attempt->log[1].durable = stderr_offset;
@@ -172,7 +182,7 @@ void session_lose(struct session *session, const char *task, int32_t number, int
 int session_free(const struct session *session, int kind) {
         if (!session->call || session->end.reason || session->draining || kind <= 0 || kind >= KINDS)
                 return 0;
-        int room = (int)(ATTEMPTS_MAX - session->attempt_count);
+        int room = (int)(ATTEMPTS_MAX - (session->attempt_count - session->ended_count));
         return session->free[kind] < room ? session->free[kind] : room;
 }
 

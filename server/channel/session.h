@@ -67,7 +67,7 @@ struct session {
         int64_t log_on_way;                 // bytes of logs that are not written yet
         int64_t renew_seq, renew_under_way; // LeaseRenew to be acknowledged; 0: none
         struct attempt *attempts;
-        unsigned attempt_count, attempt_room;
+        unsigned attempt_count, attempt_room, ended_count; // of which so many have ended, and make room for others
         struct { // why it is to end; NULL reason: it is not
                 enum code code;
                 const char *reason, *told, *message; // for the call; WatchAgentsResponse.reason

@@ -15,7 +15,8 @@ static inline Google__Protobuf__Duration duration_of(int64_t milliseconds) {
         return duration;
 }
 
-void attempt_move(struct attempt *attempt, enum attempt_state state); // asserts that there is such a way
+void attempt_move(
+        struct session *session, struct attempt *attempt, enum attempt_state state); // asserts that there is such a way
 struct attempt *attempt_find(struct session *session, const char *task, int32_t number, int64_t fence);
 void attempt_forget(struct session *session, struct attempt *attempt); // another one may take its place in memory
 

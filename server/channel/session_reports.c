@@ -93,14 +93,14 @@ void take_ack(struct session *session, const Devopsgenie__V1__TaskAck *ack) {
                 return;
         }
         session->unanswered++;
-        attempt_move(attempt, ATTEMPT_STARTING);
+        attempt_move(session, attempt, ATTEMPT_STARTING);
 }
 
 static void grant(struct session *session, struct attempt *attempt) {
         PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
         Devopsgenie__V1__StartGrant grant = DEVOPSGENIE__V1__START_GRANT__INIT;
         char name[TASK_NAME];
-        attempt_move(attempt, ATTEMPT_RUNNING);
+        attempt_move(session, attempt, ATTEMPT_RUNNING);
         session_name_task(session, attempt->task, name);
         grant.task = name;
         grant.attempt = attempt->number;
@@ -244,7 +244,7 @@ void endings_done(struct channel *channel, const struct load *load, const PGresu
                 if (attempt && status == DEVOPSGENIE__V1__RESULT_ACK__STATUS__FENCED)
                         attempt_forget(session, attempt);
                 else if (attempt && attempt->state == ATTEMPT_RUNNING)
-                        attempt_move(attempt, ATTEMPT_ENDED);
+                        attempt_move(session, attempt, ATTEMPT_ENDED);
                 post_result_ack(session, name, item->attempt->attempt, item->result_id, status);
         }
         note_all(channel, load, CHANGE_EVENTS | CHANGE_TASKS | CHANGE_LOGS);

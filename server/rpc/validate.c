@@ -90,7 +90,9 @@ static void check_duration(const struct check *check, const ProtobufCFieldDescri
         const struct field_rule *rule, const Google__Protobuf__Duration *duration) {
         bool less = duration->seconds < rule->min || duration->nanos < 0;
         bool more = rule->max && (duration->seconds > rule->max || (duration->seconds == rule->max && duration->nanos));
-        if (less || more)
+        if (duration->nanos > 999999999)
+                wrong(check, field, "has nanos that are not between 0 and 999,999,999");
+        else if (less || more)
                 wrong(check, field,
                         rule->max ? arena_printf(&check->call->arena, "must be from %lld to %lld seconds",
                                             (long long)rule->min, (long long)rule->max)

@@ -7,6 +7,7 @@ import pytest
 from calls import code_of, until
 from dialogue import duration, named
 from genied import refused
+from google.protobuf.duration_pb2 import Duration
 
 
 def about(thing, **changed):
@@ -254,6 +255,19 @@ def test_a_result_with_too_many_outputs_is_a_message_that_is_not_valid(scene, ag
     stream.result(stream.start(task), outputs=outputs)
     stream.ends("INVALID_ARGUMENT")
     assert scene.state(task) == "RUNNING"
+
+
+@pytest.mark.parametrize("retry_after", [
+    Duration(nanos=2_000_000_000), Duration(nanos=-1), Duration(seconds=-(2**63)), Duration(seconds=3600, nanos=1),
+])  # fmt: skip
+def test_a_wait_that_is_no_length_of_time_stops_nobody_s_results(scene, agent, retry_after):
+    other = scene.agent().stream()
+    theirs = other.start(scene.task())
+    stream = agent.stream()
+    stream.result(stream.start(scene.task()), "FAILED", retry_after=retry_after)
+    stream.ends("INVALID_ARGUMENT")
+    assert "retry_after" in stream.error.all["BadRequest"].field_violations[0].field
+    other.finish(theirs)
 
 
 def test_a_result_without_a_status(scene, agent):

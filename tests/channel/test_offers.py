@@ -71,6 +71,17 @@ def test_no_more_is_offered_than_there_is_room_for(scene, agent):
     assert scene.state(made[4]) == "PENDING"
 
 
+def test_what_has_ended_takes_no_room(v1, scene, agent):
+    """However many attempts of a session have ended, it is offered more."""
+    stream = agent.stream()
+    first = stream.start(scene.task())
+    stream.finish(first)
+    stream = agent.stream(running=[v1.RunningTask(**named(first), result_pending=True)] * 1000)
+    assert {d.decision for d in stream.welcome.dispositions} == {v1.Disposition.RESULT_KNOWN}
+    for _ in range(3):
+        stream.finish(stream.start(scene.task()))
+
+
 def test_offers_behind_ack_seq_are_taken_off(scene, agent):
     """Credits that were said before an offer was seen do not count it, so the platform does."""
     stream = agent.stream()

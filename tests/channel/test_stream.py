@@ -60,6 +60,19 @@ def test_both_sides_count_and_tell_what_they_took_in(v1, agent):
         assert message.WhichOneof("part") == "ping" and message.ack_seq == number
 
 
+def test_hello_counts_too(v1, agent):
+    """Its number is acknowledged with Welcome, and a message that does not go beyond it is dropped."""
+    stream = agent.dial()
+    stream.seq = 6
+    assert stream.hello() == 7
+    message = stream.next()
+    assert message.WhichOneof("part") == "welcome" and message.ack_seq == 7
+    for seq in (1, 7):
+        stream.send(seq=seq, goodbye=v1.Goodbye())
+    stream.seq = 7
+    stream.barrier()
+
+
 def test_a_message_whose_number_is_not_above_the_last_is_dropped(v1, agent):
     stream = agent.stream()
     stream.barrier()
