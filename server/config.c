@@ -86,6 +86,8 @@ static const struct option_row {
         {"reflection", BOOLEAN, offsetof(struct config, reflection), "on", 0, 0, "serve gRPC reflection"},
         {"coalesce", BOOLEAN, offsetof(struct config, coalesce), "on", 0, 0,
                 "send the replies of one turn together, per connection"},
+        {"lean-connections", BOOLEAN, offsetof(struct config, lean_connections), "on", 0, 0,
+                "hold little memory for connections that are idle"},
         {"log-calls", TEXT, offsetof(struct config, log_calls), "all", 0, 0,
                 "which calls get a line in the log: all, refused, none"},
 };

@@ -20,7 +20,7 @@ struct config {
         long statement_timeout_ms, bulk_timeout_ms, default_timeout_ms, drain_timeout_ms, drain_pause_ms;
         long call_threads, max_calls, max_open_streams, max_streams, max_message_bytes;
         long lease_ms, offer_ms, heartbeat_ms, silence_ms, log_window_bytes, max_log_bytes, drain_spread_ms;
-        bool reflection, coalesce;
+        bool reflection, coalesce, lean_connections;
         char *copies[COPIES_MAX]; // what the lists point into
         unsigned copy_count;
 };

@@ -7,6 +7,7 @@
 #include "server/identity.h"
 #include "server/log.h"
 #include "server/rpc/coalesce.h"
+#include "server/rpc/lean.h"
 #include "server/rpc/method.h"
 #include "server/rpc/server.h"
 #include "server/statements.h"
@@ -321,6 +322,8 @@ int serve(const struct config *config) {
         sigaddset(&signals, SIGINT);
         pthread_sigmask(SIG_BLOCK, &signals, NULL);
         harden();
+        if (config->lean_connections)
+                lean_start();
         rpc_init();
         log_set_calls(!strcmp(config->log_calls, "none")      ? LOG_CALLS_NONE
                       : !strcmp(config->log_calls, "refused") ? LOG_CALLS_REFUSED

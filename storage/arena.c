@@ -12,7 +12,7 @@ struct arena_block {
         _Alignas(16) char data[];
 };
 
-enum { FIRST_BLOCK = 4096 - 64, LARGEST_BLOCK = 1 << 18 };
+enum { FIRST_BLOCK = 1024 - 64, LARGEST_BLOCK = 1 << 18 };
 
 static void *allocate_for_protobuf(void *arena, size_t size) { return arena_alloc(arena, size); }
 static void free_for_protobuf(void *, void *) {}

@@ -59,8 +59,16 @@ struct organization *organization_have(struct channel *channel, const char *id) 
 void organization_drop_if_empty(struct channel *channel, struct organization *organization) {
         if (organization->sessions || organization->watchers)
                 return;
+        if (organization->changed_prev)
+                DL_DELETE2(channel->changed, organization, changed_prev, changed_next);
         HASH_DEL(channel->organizations, organization);
         free(organization);
+}
+
+void organization_changed(struct channel *channel, struct organization *organization, unsigned changes) {
+        organization->changed |= changes;
+        if (!organization->changed_prev) // utlist's first has one too
+                DL_APPEND2(channel->changed, organization, changed_prev, changed_next);
 }
 
 bool channel_enter(struct channel *channel, struct session *session) {
@@ -125,7 +133,7 @@ void channel_note(
         struct channel *channel, unsigned changes, const char *organization_id, const char *agent_id, bool tell) {
         struct organization *organization = organization_find(channel, organization_id);
         if (organization) {
-                organization->changed |= changes & ~(unsigned)CHANGE_AGENTS;
+                organization_changed(channel, organization, changes & ~(unsigned)CHANGE_AGENTS);
                 if (changes & CHANGE_AGENTS)
                         note_agent(channel, organization, agent_id);
         }
@@ -133,26 +141,38 @@ void channel_note(
                 notice_add(channel, changes, organization_id, agent_id);
 }
 
+// Those that have been looked at; what waits for a statement to end stays.
+static void forget_changes(struct channel *channel) {
+        struct organization *organization, *next;
+        DL_FOREACH_SAFE2(channel->changed, organization, next, changed_next) {
+                if (organization->changed || organization->round)
+                        continue;
+                DL_DELETE2(channel->changed, organization, changed_prev, changed_next);
+                organization->changed_prev = organization->changed_next = NULL;
+        }
+}
+
 void channel_settle(struct channel *channel) {
         struct batch *const batches[] = {&channel->closes, &channel->claims, &channel->starts, &channel->rejections,
                 &channel->endings, &channel->effects, &channel->logs, &channel->answers, &channel->checks};
+        struct organization *organization, *next;
         bool cancels = false;
         if (channel->stopped)
                 return;
-        for (struct organization *organization = channel->organizations; organization;
-                organization = organization->hh.next) {
-                if (channel->look_everywhere)
-                        organization->changed = ~0U;
-                if (organization->changed & (CHANGE_EVENTS | CHANGE_LOGS)) {
+        if (channel->look_everywhere)
+                HASH_ITER(hh, channel->organizations, organization, next)
+        organization_changed(channel, organization, CHANGE_ALL);
+        channel->look_everywhere = false;
+        DL_FOREACH2(channel->changed, organization, changed_next) {
+                if (organization->changed & (CHANGE_EVENTS | CHANGE_LOGS))
                         watchers_wake(organization, organization->changed);
-                        organization->changed &= ~(unsigned)(CHANGE_EVENTS | CHANGE_LOGS);
-                }
+                organization->changed &= ~(unsigned)(CHANGE_EVENTS | CHANGE_LOGS);
                 cancels |= (organization->changed & CHANGE_CANCELS) != 0;
         }
-        channel->look_everywhere = false;
         dispatch(channel);
         if (cancels)
                 cancels_look(channel);
+        forget_changes(channel);
         for (size_t i = 0; i < sizeof batches / sizeof *batches; i++)
                 batch_send(batches[i], /* empty= */ false);
         notice_send(channel);
@@ -191,7 +211,7 @@ static void look_again(struct channel *channel) {
         for (struct organization *organization = channel->organizations; organization;
                 organization = organization->hh.next)
                 if (i++ % LOOK_SECONDS == 0)
-                        organization->changed |= CHANGE_EVENTS | CHANGE_LOGS;
+                        organization_changed(channel, organization, CHANGE_EVENTS | CHANGE_LOGS);
 }
 
 void channel_tick(struct channel *channel) {

@@ -35,6 +35,7 @@ enum channel_change {
         CHANGE_AGENTS = 4,  // an agent, its keys or its sessions have changed; agent_id: which, NULL: any
         CHANGE_EVENTS = 8,  // there are events for those who watch
         CHANGE_LOGS = 16,   // there is more of a log
+        CHANGE_ALL = CHANGE_TASKS | CHANGE_CANCELS | CHANGE_EVENTS | CHANGE_LOGS, // of an organization
 };
 
 // Tells this replica at once, and the others soon, that something has changed in an organization. Any thread. NULL for

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <uthash.h>
+#include <utlist.h>
 
 #define CHANNEL_METHOD "devopsgenie.v1.TaskChannelService.Connect"
 
@@ -28,7 +29,8 @@ struct organization {
         struct session *sessions, *next_served; // a list; where the next round of offers begins
         unsigned session_count, round;          // of this round: how many sessions are still to be asked
         struct watcher *watchers;
-        unsigned changed; // enum channel_change: what is to be looked at
+        unsigned changed;                                 // enum channel_change: what is to be looked at
+        struct organization *changed_prev, *changed_next; // of channel->changed, while something is
         UT_hash_handle hh;
 };
 
@@ -44,7 +46,8 @@ struct channel {
         char replica_id[UUID_SIZE];
         pthread_mutex_t mutex;
         struct session *sessions; // by agent
-        struct organization *organizations;
+        struct organization *organizations,
+                *changed; // all; those that are to be looked at, in the order of their changes
         struct batch closes, claims, starts, rejections, endings, effects, logs, answers, ticks, checks;
         struct errand notices, cancels, leaving;
         struct listener *listener;
@@ -66,6 +69,7 @@ struct organization *organization_find(struct channel *channel, const char *id);
 struct organization *organization_have(
         struct channel *channel, const char *id); // made where it is missing; may be NULL
 void organization_drop_if_empty(struct channel *channel, struct organization *organization);
+void organization_changed(struct channel *channel, struct organization *organization, unsigned changes);
 
 // Notes a change for this replica, and with `tell` for the others; channel_settle acts on it.
 void channel_note(

@@ -46,18 +46,25 @@ static bool add_claims(struct channel *channel, struct organization *organizatio
         return true;
 }
 
+// Whose round is over comes last the next time, so that those who are always busy leave room for the others.
 void dispatch(struct channel *channel) {
+        struct organization *organization, *next;
         unsigned asked = 0;
         if (!batch_is_idle(&channel->claims) || channel->draining)
                 return;
-        for (struct organization *organization = channel->organizations; organization && asked < CLAIMS_MAX;
-                organization = organization->hh.next) {
+        DL_FOREACH_SAFE2(channel->changed, organization, next, changed_next) {
                 if (organization->changed & CHANGE_TASKS) {
                         organization->changed &= ~(unsigned)CHANGE_TASKS;
                         organization->round = organization->session_count;
                 }
-                if (organization->round && !add_claims(channel, organization, &asked))
+                if (!organization->round)
+                        continue;
+                if (asked == CLAIMS_MAX || !add_claims(channel, organization, &asked))
                         break;
+                if (!organization->round) {
+                        DL_DELETE2(channel->changed, organization, changed_prev, changed_next);
+                        DL_APPEND2(channel->changed, organization, changed_prev, changed_next);
+                }
         }
         batch_send(&channel->claims, /* empty= */ false);
 }

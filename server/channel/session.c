@@ -105,7 +105,8 @@ void attempt_forget(struct session *session, struct attempt *attempt) {
 // Of those that have ended the one that came first: what follows of its logs is the most likely to be here already.
 static struct attempt *oldest_ended(struct session *session) {
         struct attempt *oldest = NULL;
-        for (struct attempt *attempt = session->attempts; attempt < session->attempts + session->attempt_count; attempt++)
+        for (struct attempt *attempt = session->attempts; attempt < session->attempts + session->attempt_count;
+                attempt++)
                 if (attempt->state == ATTEMPT_ENDED && (!oldest || attempt->offer_time < oldest->offer_time))
                         oldest = attempt;
         return oldest;
@@ -199,7 +200,7 @@ static void take_credits(struct session *session, const Devopsgenie__V1__Credits
                 if (attempt->offer_seq > ack_seq && session->free[attempt->kind] > 0)
                         session->free[attempt->kind]--;
         }
-        session->organization->changed |= CHANGE_TASKS;
+        organization_changed(session->channel, session->organization, CHANGE_TASKS);
 }
 
 // The elements of an array of text or int4 in PostgreSQL's binary format, without its 20 bytes of header.

@@ -188,8 +188,8 @@ void cancels_look(struct channel *channel) {
         arena_init(arena, LOOK_ARENA + (size_t)count * 100);
         wanted.replica_id = channel->replica_id;
         wanted.organization_ids = arena_alloc(arena, (count + 1) * sizeof(char *));
-        for (struct organization *organization = channel->organizations; wanted.organization_ids && organization;
-                organization = organization->hh.next)
+        for (struct organization *organization = channel->changed; wanted.organization_ids && organization;
+                organization = organization->changed_next)
                 if (organization->changed & CHANGE_CANCELS) {
                         wanted.organization_ids[wanted.n_organization_ids++] = organization->id;
                         organization->changed &= ~(unsigned)CHANGE_CANCELS;

@@ -196,7 +196,7 @@ static void take_events(struct call *call, PGresult *result, void (*tell)(struct
                 watch->again = true;
         } else if (row_bool(result, 0, "more_comes")) { // behind a transaction that still runs: soon
                 lock(call);
-                watch->watcher.organization->changed |= watch->watcher.wants;
+                organization_changed(server_channel(call->server), watch->watcher.organization, watch->watcher.wants);
                 unlock(call);
         }
         look_if_free(call);

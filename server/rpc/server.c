@@ -1,5 +1,6 @@
 #include "server/log.h"
 #include "server/rpc/health.h"
+#include "server/rpc/lean.h"
 #include "server/rpc/server_private.h"
 
 #include <arpa/inet.h>
@@ -168,8 +169,10 @@ static grpc_server *new_core(const struct server_config *config) {
                 integer(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
                 integer(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 20000),
                 integer(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 2),
+                integer(GRPC_ARG_TCP_READ_CHUNK_SIZE, LEAN_READ_BYTES), // the last one: left out where not lean
         };
-        return grpc_server_create(&(grpc_channel_args){sizeof args / sizeof *args, args}, NULL);
+        size_t count = sizeof args / sizeof *args - (lean_is_on() ? 0 : 1);
+        return grpc_server_create(&(grpc_channel_args){count, args}, NULL);
 }
 
 // Whether somebody listens there already: core reports nothing but a failed bind, so the reason is found beforehand.

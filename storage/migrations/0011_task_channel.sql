@@ -178,7 +178,7 @@ BEGIN
     CONTINUE WHEN NOT FOUND;
     RETURN QUERY
       WITH due AS (
-        SELECT t.task_id FROM tasks_live t
+        SELECT t.ctid AS place FROM tasks_live t
          WHERE t.organization_id = organization_ids[i] AND t.state = 'PENDING' AND t.kind = kinds[i]
            AND t.next_attempt_time <= now() AND t.expire_time > now()
            AND t.labels <@ has_labels AND (t.target_agent_id IS NULL OR t.target_agent_id = agent_ids[i])
@@ -189,7 +189,7 @@ BEGIN
            SET state = 'OFFERED', attempt = t.attempt + 1, fence = nextval('task_fences'), agent_id = agent_ids[i],
                state_reason = '', state_actor = 'system'
           FROM due
-         WHERE t.organization_id = organization_ids[i] AND t.task_id = due.task_id
+         WHERE t.ctid = due.place  -- the row is locked, and this is no plan that depends on how many there are
         RETURNING t.*
       ), leased AS (
         INSERT INTO task_leases (organization_id, task_id, attempt, fence, agent_id, replica_id, lease_time)
