@@ -125,17 +125,6 @@ static struct session *new_session(struct call *call, const WorkerMessage *messa
         return session;
 }
 
-static void retry_later(struct session *session, int64_t after_ms, const char *reason) {
-        PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
-        Devopsgenie__V1__RetryLater later = DEVOPSGENIE__V1__RETRY_LATER__INIT;
-        Google__Protobuf__Duration after = duration_of(after_ms);
-        later.after = &after;
-        later.reason = (char *)(uintptr_t)reason;
-        message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_RETRY_LATER;
-        message.retry_later = &later;
-        session_post(session, &message);
-}
-
 // --- Welcome ---
 
 static enum attempt_state state_of(int decision) {
@@ -217,9 +206,12 @@ static void welcome(struct session *session, const Devopsgenie__Internal__Sessio
 static void begin(struct session *session, const Devopsgenie__Internal__SessionStarted *started) {
         struct channel *channel = session->channel;
         session->epoch = started->session_epoch;
-        if (started->superseded) {
-                retry_later(session, RETRY_SUPERSEDED_MS, "SUPERSEDED");
-                session_supersede(session, started->session_epoch);
+        // Of two that began at once, the answer for the newer may have come first.
+        int64_t newer = started->superseded ? session->epoch : channel_newer(channel, session);
+        if (newer) {
+                if (started->superseded)
+                        session_retry_later(session, RETRY_SUPERSEDED_MS, "SUPERSEDED");
+                session_supersede(session, newer);
                 return;
         }
         if (!channel_enter(channel, session)) {
@@ -227,6 +219,8 @@ static void begin(struct session *session, const Devopsgenie__Internal__SessionS
                 return;
         }
         welcome(session, started);
+        if (channel->draining) // since this one said Hello
+                session_drain(session, 0, (channel->drain_end - now_ns()) / 1000000);
         if (started->key_offered)
                 session_offer_key(session);
         channel_note(channel, CHANGE_CANCELS | CHANGE_TASKS, session->organization_id, NULL, /* tell= */ false);
@@ -281,6 +275,13 @@ static void open(struct call *call, const WorkerMessage *message) {
                 stream_finish(call);
 }
 
+static bool is_draining(struct call *call) {
+        lock(call);
+        bool draining = server_channel(call->server)->draining;
+        unlock(call);
+        return draining;
+}
+
 static void say_hello(struct call *call, const WorkerMessage *message) {
         const Hello *hello = message->part_case == DEVOPSGENIE__V1__WORKER_MESSAGE__PART_HELLO ? message->hello : NULL;
         if (!hello) {
@@ -292,12 +293,12 @@ static void say_hello(struct call *call, const WorkerMessage *message) {
                 stream_finish(call);
         } else if (!check_labels(call, hello)) {
                 stream_finish(call);
-        } else if (server_channel(call->server)->draining) {
+        } else if (is_draining(call)) {
                 struct session *session = new_session(call, message);
                 call->state = session;
                 if (session) {
                         lock(call);
-                        retry_later(session, RETRY_DRAINING_MS, "DRAINING");
+                        session_retry_later(session, RETRY_DRAINING_MS, "DRAINING");
                         unlock(call);
                 }
                 finish(call, CODE_UNAVAILABLE, "DRAINED", "this server stops");
@@ -357,7 +358,12 @@ static void half_closed(struct call *call) {
 
 static void woken(struct call *call) {
         struct session *session = call->state;
-        if (session && (session->paused || session->end.reason))
+        if (!session)
+                return;
+        lock(call);
+        bool acts = session->paused || session->end.reason;
+        unlock(call);
+        if (acts)
                 act(call);
 }
 

@@ -44,7 +44,7 @@ static void *add_report(struct batch *batch, struct session *session, const Prot
         ProtobufCMessage *item = batch_add(batch, session, descriptor, bytes + SMALL / 4);
         Devopsgenie__Internal__Attempt *attempt = item ? batch_add_part(batch, sizeof *attempt) : NULL;
         if (!attempt || !name_attempt(batch, session, attempt, task, number, fence)) {
-                session_end(session, CODE_UNAVAILABLE, "OVERLOADED", "PROTOCOL", "too much waits for the database");
+                session_overload(session);
                 return NULL;
         }
         const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(descriptor, "attempt");
@@ -89,7 +89,7 @@ void take_ack(struct session *session, const Devopsgenie__V1__TaskAck *ack) {
         Devopsgenie__Internal__Attempt *item = batch_add(
                 batch, session, &devopsgenie__internal__attempt__descriptor, SMALL / 4);
         if (!item || !name_attempt(batch, session, item, task, ack->attempt, ack->fence)) {
-                session_end(session, CODE_UNAVAILABLE, "OVERLOADED", "PROTOCOL", "too much waits for the database");
+                session_overload(session);
                 return;
         }
         session->unanswered++;
