@@ -1,19 +1,13 @@
 #include "server/housekeeping.h"
 
 #include "server/log.h"
-#include "server/rpc/call.h"
+#include "server/rpc/server.h"
 
 #include <string.h>
 #include <time.h>
 
 static const int64_t SECOND = 1000000000;
 enum { SWEEP_ROWS = 1000, SWEEP_SECONDS = 10, TOUCH_SECONDS = 5 };
-
-static int64_t monotonic_ns(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec * SECOND + now.tv_nsec;
-}
 
 static void done(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result) {
         struct chore *chore = (struct chore *)(void *)operation;
@@ -37,7 +31,7 @@ static void start(struct housekeeping *housekeeping, struct chore *chore) {
 }
 
 static bool is_due(struct chore *chore, int seconds) {
-        int64_t now = monotonic_ns();
+        int64_t now = now_ns();
         if (now < chore->next || atomic_load(&chore->under_way))
                 return false;
         chore->next = now + seconds * SECOND;

@@ -1,6 +1,7 @@
 #include "server/identity.h"
 
 #include "auth/api_key.h"
+#include "server/rpc/server.h"
 #include "storage/row.h"
 
 #include <openssl/crypto.h>
@@ -13,13 +14,15 @@
 #include <time.h>
 
 enum { SETS = 1024, WAYS = 4, KEY = SHA256_DIGEST_LENGTH, USED_KEYS = 256, TOKEN_MAX = 16384 };
-static const int64_t FRESH_NS = 1000000000;
+// What is older than DUE is looked up anew by the first who asks; the others go by it meanwhile, up to FRESH.
+static const int64_t FRESH_NS = 1000000000, DUE_NS = 700000000;
 
 // A look-up's outcome, positive or not, under the hash of what was looked up.
 struct entry {
         unsigned char key[KEY];
         int64_t since; // CLOCK_MONOTONIC; 0: empty
         unsigned generation;
+        bool awaited; // is being looked up anew
         int used_day; // of an API key: the day that is noted already
         struct principal principal;
 };
@@ -59,12 +62,6 @@ void identity_free(struct identity *identity) {
         free(identity);
 }
 
-static int64_t monotonic_ns(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 static struct entry *find(struct identity *identity, const unsigned char key[KEY]) {
         struct entry *set = identity->entries[(key[0] | (unsigned)key[1] << 8) % SETS];
         for (unsigned i = 0; i < WAYS; i++)
@@ -76,10 +73,13 @@ static struct entry *find(struct identity *identity, const unsigned char key[KEY
 static bool recall(struct identity *identity, const unsigned char key[KEY], struct principal *ret_principal,
         unsigned *ret_generation) {
         pthread_mutex_lock(&identity->lock);
-        const struct entry *entry = find(identity, key);
-        bool fresh = entry && entry->generation == identity->generation && monotonic_ns() - entry->since < FRESH_NS;
+        struct entry *entry = find(identity, key);
+        int64_t age = entry && entry->generation == identity->generation ? now_ns() - entry->since : INT64_MAX;
+        bool fresh = age < DUE_NS || (age < FRESH_NS && entry->awaited);
         if (fresh)
                 *ret_principal = entry->principal;
+        else if (entry)
+                entry->awaited = true;
         *ret_generation = identity->generation;
         pthread_mutex_unlock(&identity->lock);
         return fresh;
@@ -111,8 +111,9 @@ static void remember(struct identity *identity, const struct look_up *look_up, c
         struct entry *entry = find(identity, look_up->key);
         if (!entry)
                 entry = oldest(identity, look_up->key);
-        entry->since = monotonic_ns();
+        entry->since = now_ns();
         entry->generation = look_up->generation;
+        entry->awaited = false;
         entry->principal = *principal;
         note_use(identity, entry, key_id);
         pthread_mutex_unlock(&identity->lock);

@@ -68,9 +68,9 @@ static bool turn_ended(void *context, bool more) {
         if (busy && now - parts->held_since < HOLD_NS)
                 return true;
         parts->held_since = 0;
-        coalesce_end();
-        log_flush();
-        return false;
+        if (server)
+                server_flush(server);
+        return !server; // one that is starting has calls before we know it
 }
 
 static bool read_secrets(const struct config *config, struct parts *parts) {

@@ -178,6 +178,8 @@ static void token_of(const char *position, const char *sequence, char ret_token[
 // Takes over a page of events. The rows' positions are the watch's from then on.
 static void take_events(struct call *call, PGresult *result, void (*tell)(struct call *, PGresult *, int row)) {
         struct watch *watch = call->state;
+        if (!watch)
+                return; // the caller has gone meanwhile
         watch->looking = false;
         if (!watch->told) {
                 watch->told = true;
@@ -381,6 +383,8 @@ static void end_or_wait(struct call *call, const PGresult *result) {
 static void log_read(struct call *call, PGresult *result) {
         const LogRequest *request = (const void *)call->request;
         struct watch *watch = call->state;
+        if (!watch)
+                return; // the caller has gone meanwhile
         watch->looking = false;
         if (!PQntuples(result)) {
                 call_refuse(call, CODE_NOT_FOUND, "NOT_FOUND", "there is no %s", call->name);

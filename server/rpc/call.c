@@ -217,14 +217,12 @@ static enum step_result step_authorize(struct core_call *call) {
                         call->call.organization);
                 call->call.refusal.about_resource = true;
                 return STEP_END;
-        case ACCESS_UNAUTHENTICATED:
-                call_refuse(&call->call, CODE_UNAUTHENTICATED, "CREDENTIALS_MISSING", "no credentials");
-                return STEP_END;
         case ACCESS_ORGANIZATION_DELETED:
                 call_refuse(&call->call, CODE_FAILED_PRECONDITION, "ORGANIZATION_DELETED",
                         "organizations/%s is deleted; an owner can undelete it", principal->organization_slug);
                 call->call.refusal.precondition = "STATE";
                 return STEP_END;
+        case ACCESS_UNAUTHENTICATED: // step_authenticate has turned these away
         case ACCESS_DENIED:
         default:
                 call_refuse(&call->call, CODE_PERMISSION_DENIED, "PERMISSION_DENIED", "%s may not call %s%s%s",

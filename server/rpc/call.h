@@ -1,7 +1,8 @@
 // One call, as the services' code sees it. What gRPC core needs for it is in call_private.h.
 //
-// A call belongs to one thread at a time: a call thread until its statement is handed over, then the storage thread;
-// a stream to the stream thread throughout. All that is allocated for it lives in its arena and ends with it.
+// A call belongs to one thread at a time: a call thread until its statement is handed over, then the storage thread,
+// and its call thread again for the answer to be sent; a stream to the stream thread throughout. All that is allocated
+// for it lives in its arena and ends with it.
 #pragma once
 
 #include "auth/principal.h"

@@ -38,6 +38,8 @@ enum step_result {
 struct core_call {
         struct call call; // first: a call is its core_call
         grpc_call *core;
+        struct outbox *outbox;        // of its call thread
+        struct core_call *next_ready; // the outbox's
         grpc_metadata_array metadata;
         grpc_byte_buffer *received, *reply;
         grpc_slice request_id, details;
@@ -86,12 +88,11 @@ bool call_decode(struct core_call *call, struct arena *arena, ProtobufCMessage *
 // Counts and logs the call; once, when its outcome stands.
 void call_conclude(struct core_call *call);
 
-// Takes over what a statement gave: NULL or a refusal for what PostgreSQL says.
-bool call_check_outcome(struct core_call *call, enum storage_outcome outcome, const PGresult *result);
-
 grpc_byte_buffer *pack_message(const ProtobufCMessage *message);
 void unary_accept(struct core_call *call);
+// Packs the reply, and sends it: at once on the call's thread, through the outbox from the storage thread.
 void unary_answer(struct core_call *call);
+void unary_send(struct core_call *call);
 void stream_accept(struct core_call *call);
 // Fills the trailing metadata; at most 2 entries.
 size_t call_trailers(struct core_call *call, grpc_metadata ret_metadata[2]);

@@ -31,7 +31,7 @@ struct acceptor {
         struct server *server;
         const struct method *method; // NULL: any unary one
         void *registered;
-        grpc_completion_queue *queue; // where calls arrive, and where unary ones live
+        struct call_thread *thread; // where calls arrive, and where unary ones live
         grpc_call *call;
         grpc_call_details details;
         grpc_metadata_array metadata;
@@ -53,11 +53,11 @@ static bool arm(struct acceptor *acceptor) {
         if (acceptor->registered)
                 error = grpc_server_request_registered_call(acceptor->server->core, acceptor->registered,
                         &acceptor->call, &acceptor->deadline, &acceptor->metadata, NULL, acceptor->server->stream_queue,
-                        acceptor->queue, acceptor);
+                        acceptor->thread->queue, acceptor);
         else {
                 grpc_call_details_init(&acceptor->details);
                 error = grpc_server_request_call(acceptor->server->core, &acceptor->call, &acceptor->details,
-                        &acceptor->metadata, acceptor->queue, acceptor->queue, acceptor);
+                        &acceptor->metadata, acceptor->thread->queue, acceptor->thread->queue, acceptor);
         }
         return error == GRPC_CALL_OK;
 }
@@ -91,6 +91,7 @@ static void take(struct acceptor *acceptor) {
                 grpc_metadata_array_destroy(&acceptor->metadata);
         } else {
                 call->metadata = acceptor->metadata;
+                call->outbox = &acceptor->thread->outbox;
                 call->call.deadline = monotonic(deadline);
                 if (!method)
                         call_refuse(&call->call, CODE_UNIMPLEMENTED, "METHOD_UNKNOWN", "there is no method %s", path);
@@ -125,14 +126,20 @@ static void *drive(void *queue) {
         }
 }
 
-static bool post(struct server *server, grpc_completion_queue *queue, const struct method *method, void *registered,
+static void *drive_calls(void *argument) {
+        struct call_thread *thread = argument;
+        outbox_open(&thread->outbox);
+        return drive(thread->queue);
+}
+
+static bool post(struct server *server, struct call_thread *thread, const struct method *method, void *registered,
         unsigned count) {
         for (unsigned i = 0; i < count; i++) {
                 struct acceptor *acceptor = calloc(1, sizeof *acceptor);
                 if (!acceptor)
                         return false;
                 *acceptor = (struct acceptor){
-                        .server = server, .queue = queue, .method = method, .registered = registered};
+                        .server = server, .thread = thread, .method = method, .registered = registered};
                 if (!arm(acceptor)) {
                         free(acceptor);
                         return false;
@@ -154,6 +161,8 @@ static grpc_server *new_core(const struct server_config *config) {
                 integer(GRPC_ARG_HTTP2_BDP_PROBE, 0),                           // 10 % of the rate of small calls
                 integer(GRPC_ARG_ALLOW_REUSEPORT, 0),                           // a port in use is an error
                 integer(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1), // no decompression bombs
+                integer(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),            // nor the filters for it
+                integer(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
                 integer(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
                 integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
                 integer(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
@@ -195,8 +204,8 @@ static bool listen_all(struct server *server, char **ret_error) {
 
 static void make_queues(struct server *server) {
         for (unsigned i = 0; i < server->call_thread_count; i++) {
-                server->call_queues[i] = grpc_completion_queue_create_for_next(NULL);
-                grpc_server_register_completion_queue(server->core, server->call_queues[i], NULL);
+                server->call_threads[i].queue = grpc_completion_queue_create_for_next(NULL);
+                grpc_server_register_completion_queue(server->core, server->call_threads[i].queue, NULL);
         }
         grpc_completion_queue_attributes attributes = {1, GRPC_CQ_NEXT, GRPC_CQ_NON_POLLING, NULL};
         server->stream_queue = grpc_completion_queue_create(
@@ -220,17 +229,17 @@ static bool start_accepting(struct server *server) {
         grpc_server_start(server->core);
         bool good = true;
         for (unsigned i = 0; i < server->call_thread_count; i++)
-                good = good && post(server, server->call_queues[i], NULL, NULL, ACCEPTORS);
+                good = good && post(server, &server->call_threads[i], NULL, NULL, ACCEPTORS);
         for (unsigned i = 0; i < method_count; i++)
                 if (registered[i])
                         good = good &&
-                               post(server, server->call_queues[0], &methods[i], registered[i], STREAM_ACCEPTORS);
+                               post(server, &server->call_threads[0], &methods[i], registered[i], STREAM_ACCEPTORS);
         free(registered);
         return good;
 }
 
-static bool start_thread(pthread_t *ret_thread, const char *name, grpc_completion_queue *queue) {
-        if (pthread_create(ret_thread, NULL, drive, queue))
+static bool start_thread(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *argument) {
+        if (pthread_create(ret_thread, NULL, run, argument))
                 return false;
         pthread_setname_np(*ret_thread, name);
         return true;
@@ -250,9 +259,10 @@ struct server *server_start(const struct server_config *config, char **ret_error
                 free(server); // the process ends: core has no way to take back a server that was never started
                 return NULL;
         }
-        bool good = start_accepting(server) && start_thread(&server->stream_thread, "stream", server->stream_queue);
+        bool good = start_accepting(server) &&
+                    start_thread(&server->stream_thread, "stream", drive, server->stream_queue);
         for (unsigned i = 0; good && i < server->call_thread_count; i++)
-                good = start_thread(&server->call_threads[i], "call", server->call_queues[i]);
+                good = start_thread(&server->call_threads[i].thread, "call", drive_calls, &server->call_threads[i]);
         if (!good) {
                 // Threads that did start use it: the process ends with it.
                 *ret_error = strdup("no memory or threads to start with");
@@ -291,12 +301,18 @@ void server_stop(struct server *server, unsigned timeout_ms) {
         grpc_completion_queue_shutdown(server->stream_queue);
         pthread_join(server->stream_thread, NULL);
         for (unsigned i = 0; i < server->call_thread_count; i++) {
-                grpc_completion_queue_shutdown(server->call_queues[i]);
-                pthread_join(server->call_threads[i], NULL);
-                grpc_completion_queue_destroy(server->call_queues[i]);
+                struct call_thread *thread = &server->call_threads[i];
+                grpc_completion_queue_shutdown(thread->queue);
+                pthread_join(thread->thread, NULL);
+                grpc_completion_queue_destroy(thread->queue);
         }
         grpc_completion_queue_destroy(server->stream_queue);
         grpc_server_destroy(server->core);
+}
+
+void server_flush(struct server *server) {
+        for (unsigned i = 0; i < server->call_thread_count; i++)
+                outbox_flush(&server->call_threads[i].outbox);
 }
 
 void server_free(struct server *server) { free(server); }

@@ -41,6 +41,9 @@ void server_set_serving(struct server *server, bool serving);
 // What time does: ends streams whose first message does not come within 10 seconds. A few times a second.
 void server_tick(struct server *server);
 
+// Sends what the storage thread has answered since the last time; on that thread, at the end of its turns.
+void server_flush(struct server *server);
+
 // Stops accepting, lets calls in flight finish for at most timeout_ms, cancels the rest, ends the threads.
 void server_stop(struct server *server, unsigned timeout_ms);
 

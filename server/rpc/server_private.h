@@ -1,15 +1,24 @@
 #pragma once
 
 #include "server/rpc/call_private.h"
+#include "server/rpc/outbox.h"
 #include "server/rpc/server.h"
 
 enum { CALL_THREADS_MAX = 16, FIRST_MESSAGE_SECONDS = 10 };
 
+// A call thread, and what the storage thread has for it.
+struct call_thread {
+        pthread_t thread;
+        grpc_completion_queue *queue;
+        struct outbox outbox;
+};
+
 struct server {
         struct server_config config;
         grpc_server *core;
-        grpc_completion_queue *call_queues[CALL_THREADS_MAX], *stream_queue;
-        pthread_t call_threads[CALL_THREADS_MAX], stream_thread;
+        struct call_thread call_threads[CALL_THREADS_MAX];
+        grpc_completion_queue *stream_queue;
+        pthread_t stream_thread;
         unsigned call_thread_count;
         atomic_uint in_flight, streams; // calls that are answered at once, and those that stay
         atomic_ulong answered, refused;

@@ -1,6 +1,7 @@
 // Unary calls: receive, run the steps, answer. Two batches: the message; then headers, reply, status and close
 // together.
 #include "server/rpc/call_private.h"
+#include "server/rpc/outbox.h"
 #include "server/rpc/server_private.h"
 
 #include <string.h>
@@ -53,11 +54,18 @@ static void finished(struct tag *tag, bool ok) {
 }
 
 void unary_answer(struct core_call *call) {
-        bool good = call->call.refusal.code == CODE_OK && call->call.response;
-        if (good)
+        if (call->call.refusal.code == CODE_OK && call->call.response)
                 call->reply = pack_message(call->call.response);
         else if (call->call.refusal.code == CODE_OK)
                 call_fail(&call->call, "no response");
+        if (outbox_is_here(call->outbox))
+                unary_send(call);
+        else
+                outbox_put(call->outbox, call);
+}
+
+void unary_send(struct core_call *call) {
+        bool good = call->reply;
         grpc_metadata trailers[2];
         size_t trailer_count = call_trailers(call, trailers);
         grpc_slice message = grpc_slice_from_copied_string(good ? "" : call->call.refusal.message);

@@ -65,15 +65,19 @@ CALL allow_system('agent_key_prefixes', 'SELECT, DELETE');
 CREATE FUNCTION find_agent_key(key_prefix text)
   RETURNS TABLE (organization_id uuid, organization_slug text, organization_deleted boolean, agent_id uuid,
                  agent_key_id uuid, secret_sha256 bytea, expire_time timestamptz)
-  LANGUAGE sql STABLE
+  LANGUAGE plpgsql STABLE
 AS $$
-  SELECT k.organization_id, o.slug, o.delete_time IS NOT NULL, k.agent_id, k.agent_key_id, k.secret_sha256,
-         k.expire_time
-    FROM agent_key_prefixes p
-    JOIN agent_keys k USING (organization_id, agent_id, agent_key_id)
-    JOIN agents a USING (organization_id, agent_id)
-    JOIN organizations o USING (organization_id)
-   WHERE p.key_prefix = $1 AND (a.key_offer_time IS NOT NULL OR NOT k.offered) AND (o.purge_time IS NULL OR o.purge_time > now())
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+    SELECT k.organization_id, o.slug, o.delete_time IS NOT NULL, k.agent_id, k.agent_key_id, k.secret_sha256,
+           k.expire_time
+      FROM agent_key_prefixes p
+      JOIN agent_keys k USING (organization_id, agent_id, agent_key_id)
+      JOIN agents a USING (organization_id, agent_id)
+      JOIN organizations o USING (organization_id)
+     WHERE p.key_prefix = $1 AND (a.key_offer_time IS NOT NULL OR NOT k.offered) AND (o.purge_time IS NULL OR o.purge_time > now());
+END
 $$;
 CALL make_system_function('find_agent_key(text)');
 

@@ -195,6 +195,33 @@ CREATE TRIGGER event_of_new AFTER INSERT ON tasks_live FOR EACH ROW EXECUTE FUNC
 CREATE TRIGGER event AFTER UPDATE ON tasks_live FOR EACH ROW WHEN (OLD.state <> NEW.state)
   EXECUTE FUNCTION write_task_event();
 
+-- As before, in PL/pgSQL, which keeps its plans: planning was a third of what CreateTask costs.
+CREATE OR REPLACE FUNCTION changed_fields(before jsonb, after jsonb) RETURNS jsonb
+  LANGUAGE plpgsql IMMUTABLE
+AS $$
+BEGIN
+  IF before IS NULL THEN
+    RETURN jsonb_strip_nulls(after);
+  ELSIF after IS NULL THEN
+    RETURN jsonb_strip_nulls(before);
+  END IF;
+  RETURN (SELECT jsonb_object_agg(key, jsonb_build_array(before -> key, value))
+            FROM jsonb_each(after) WHERE value IS DISTINCT FROM before -> key);
+END
+$$;
+CREATE OR REPLACE FUNCTION write_audit_event(organization_id uuid, operation text, collection text, row_count bigint,
+                                             resource_uid text, changes jsonb) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+AS $$
+BEGIN
+  INSERT INTO audit_events (organization_id, caller, method, request_id, operation, collection, resource_uid,
+                            row_count, changes_json)
+    SELECT $1, call_setting('caller', 'system'), call_setting('method', ''), call_setting('request_id', ''), $2, $3,
+           CASE WHEN $4 = 1 THEN $5 ELSE '' END, $4, CASE WHEN $4 = 1 THEN $6::text ELSE '' END
+     WHERE EXISTS (SELECT FROM organizations o WHERE o.organization_id = $1);
+END
+$$;
+
 -- What people and services change; what agents change stands in task_events.
 CREATE TRIGGER audit_insert AFTER INSERT ON tasks REFERENCING NEW TABLE AS after
   FOR EACH STATEMENT EXECUTE FUNCTION audit('tasks', 'task_id', '{payload,filed_time,state_reason,state_actor}');

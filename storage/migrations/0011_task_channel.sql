@@ -2,6 +2,8 @@
 -- in parallel, an element for each message of an agent's, and changes all of it in one transaction. Whatever it changes
 -- it finds by task, attempt, fence and agent; what is not found is fenced.
 --
+-- What runs often is in PL/pgSQL, which keeps its plans: a function in SQL is parsed and planned at every call.
+--
 -- Locks are taken in one order, so that nobody waits in a circle: sessions, then tasks' rows, then their leases, then
 -- their attempts, each by their ids. What many agents say at once comes in any order, and a statement locks rows as its
 -- plan has them: those of a batch are therefore locked before it.
@@ -333,14 +335,14 @@ BEGIN
       FROM result r
      WHERE t.organization_id = r.organization_id AND t.task_id = r.task_id AND t.attempt = r.attempt
        AND t.fence = r.fence AND t.agent_id = r.agent_id AND t.state IN ('RUNNING', 'CANCELLING')
-    RETURNING r.item, r.organization_id, r.task_id, r.attempt
+    RETURNING r.*
   ), released AS (
     DELETE FROM task_leases l USING ended e WHERE l.organization_id = e.organization_id AND l.task_id = e.task_id
   ), noted AS (
     UPDATE task_attempts a
-       SET end_time = now(), result_id = r.result_id, stdout_end = r.stdout_end, stderr_end = r.stderr_end,
-           outcome = CASE r.status WHEN 1 THEN 'SUCCEEDED' WHEN 3 THEN 'CANCELLED' ELSE 'FAILED' END
-      FROM ended e JOIN result r USING (item)
+       SET end_time = now(), result_id = e.result_id, stdout_end = e.stdout_end, stderr_end = e.stderr_end,
+           outcome = CASE e.status WHEN 1 THEN 'SUCCEEDED' WHEN 3 THEN 'CANCELLED' ELSE 'FAILED' END
+      FROM ended e
      WHERE a.organization_id = e.organization_id AND a.task_id = e.task_id AND a.attempt = e.attempt
   )
   SELECT array_agg(item) INTO accepted FROM ended;
@@ -393,47 +395,51 @@ CALL make_system_function('note_effects(uuid[], uuid[], int[], bigint[], uuid[],
 CREATE FUNCTION append_logs(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                             agent_ids uuid[], streams smallint[], offsets bigint[], pieces bytea[], eofs boolean[])
   RETURNS TABLE (item bigint, stdout_offset bigint, stderr_offset bigint)
-  LANGUAGE sql
+  LANGUAGE plpgsql
 AS $$
-  SELECT lock_attempts($1, $2, $3);
-  WITH piece AS (
-    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) WITH ORDINALITY
-                  piece (organization_id, task_id, attempt, fence, agent_id, stream, log_offset, data, eof, item)
-  ), part AS (
-    SELECT organization_id, task_id, attempt, fence, agent_id, min(item) AS item,
-           min(log_offset) FILTER (WHERE stream = 1) AS stdout_begin,
-           max(log_offset + length(data)) FILTER (WHERE stream = 1) AS stdout_next,
-           bool_or(eof) FILTER (WHERE stream = 1) AS stdout_eof,
-           min(log_offset) FILTER (WHERE stream = 2) AS stderr_begin,
-           max(log_offset + length(data)) FILTER (WHERE stream = 2) AS stderr_next,
-           bool_or(eof) FILTER (WHERE stream = 2) AS stderr_eof
-      FROM piece GROUP BY organization_id, task_id, attempt, fence, agent_id
-  ), moved AS (
-    UPDATE task_attempts a
-       SET stdout_offset = coalesce(p.stdout_next, a.stdout_offset),
-           stderr_offset = coalesce(p.stderr_next, a.stderr_offset),
-           stdout_end = CASE WHEN p.stdout_eof THEN p.stdout_next ELSE a.stdout_end END,
-           stderr_end = CASE WHEN p.stderr_eof THEN p.stderr_next ELSE a.stderr_end END
+#variable_conflict use_column
+BEGIN
+  PERFORM lock_attempts($1, $2, $3);
+  RETURN QUERY
+    WITH piece AS (
+      SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) WITH ORDINALITY
+                    piece (organization_id, task_id, attempt, fence, agent_id, stream, log_offset, data, eof, item)
+    ), part AS (
+      SELECT organization_id, task_id, attempt, fence, agent_id, min(item) AS item,
+             min(log_offset) FILTER (WHERE stream = 1) AS stdout_begin,
+             max(log_offset + length(data)) FILTER (WHERE stream = 1) AS stdout_next,
+             bool_or(eof) FILTER (WHERE stream = 1) AS stdout_eof,
+             min(log_offset) FILTER (WHERE stream = 2) AS stderr_begin,
+             max(log_offset + length(data)) FILTER (WHERE stream = 2) AS stderr_next,
+             bool_or(eof) FILTER (WHERE stream = 2) AS stderr_eof
+        FROM piece GROUP BY organization_id, task_id, attempt, fence, agent_id
+    ), moved AS (
+      UPDATE task_attempts a
+         SET stdout_offset = coalesce(p.stdout_next, a.stdout_offset),
+             stderr_offset = coalesce(p.stderr_next, a.stderr_offset),
+             stdout_end = CASE WHEN p.stdout_eof THEN p.stdout_next ELSE a.stdout_end END,
+             stderr_end = CASE WHEN p.stderr_eof THEN p.stderr_next ELSE a.stderr_end END
+        FROM part p
+       WHERE a.organization_id = p.organization_id AND a.task_id = p.task_id AND a.attempt = p.attempt
+         AND a.fence = p.fence AND a.agent_id = p.agent_id
+         AND a.outcome <> 'LEASE_LOST'
+         AND coalesce(p.stdout_begin, a.stdout_offset) = a.stdout_offset
+         AND coalesce(p.stderr_begin, a.stderr_offset) = a.stderr_offset
+      RETURNING a.organization_id, a.task_id, a.attempt, a.fence, a.agent_id, a.stdout_offset, a.stderr_offset
+    ), written AS (
+      INSERT INTO task_logs (organization_id, task_id, attempt, stream, log_offset, data)
+        SELECT organization_id, task_id, attempt, stream, log_offset, data
+          FROM (SELECT piece.* FROM piece JOIN moved USING (organization_id, task_id, attempt, fence, agent_id)
+                 ORDER BY item) piece
+         WHERE length(data) > 0
+    )
+    SELECT p.item, coalesce(m.stdout_offset, a.stdout_offset), coalesce(m.stderr_offset, a.stderr_offset)
       FROM part p
-     WHERE a.organization_id = p.organization_id AND a.task_id = p.task_id AND a.attempt = p.attempt
-       AND a.fence = p.fence AND a.agent_id = p.agent_id
-       AND a.outcome <> 'LEASE_LOST'
-       AND coalesce(p.stdout_begin, a.stdout_offset) = a.stdout_offset
-       AND coalesce(p.stderr_begin, a.stderr_offset) = a.stderr_offset
-    RETURNING a.organization_id, a.task_id, a.attempt, a.fence, a.agent_id, a.stdout_offset, a.stderr_offset
-  ), written AS (
-    INSERT INTO task_logs (organization_id, task_id, attempt, stream, log_offset, data)
-      SELECT organization_id, task_id, attempt, stream, log_offset, data
-        FROM (SELECT piece.* FROM piece JOIN moved USING (organization_id, task_id, attempt, fence, agent_id)
-               ORDER BY item) piece
-       WHERE length(data) > 0
-  )
-  SELECT p.item, coalesce(m.stdout_offset, a.stdout_offset), coalesce(m.stderr_offset, a.stderr_offset)
-    FROM part p
-    LEFT JOIN moved m USING (organization_id, task_id, attempt, fence, agent_id)
-    LEFT JOIN task_attempts a
-      ON a.organization_id = p.organization_id AND a.task_id = p.task_id AND a.attempt = p.attempt
-     AND a.fence = p.fence AND a.agent_id = p.agent_id AND a.outcome <> 'LEASE_LOST'
+      LEFT JOIN moved m USING (organization_id, task_id, attempt, fence, agent_id)
+      LEFT JOIN task_attempts a
+        ON a.organization_id = p.organization_id AND a.task_id = p.task_id AND a.attempt = p.attempt
+       AND a.fence = p.fence AND a.agent_id = p.agent_id AND a.outcome <> 'LEASE_LOST';
+END
 $$;
 CALL make_system_function('append_logs(uuid[], uuid[], int[], bigint[], uuid[], smallint[], bigint[], bytea[], boolean[])');
 
@@ -610,20 +616,24 @@ CALL make_system_function('leave_replica(uuid)');
 -- ended, which another replica has taken for lost (`closed`), or for which a key waits to be handed over.
 CREATE FUNCTION check_sessions(organization_ids uuid[], agent_ids uuid[], epochs bigint[], agent_key_ids uuid[])
   RETURNS TABLE (item bigint, current_epoch bigint, ended boolean, closed boolean, key_offered boolean)
-  LANGUAGE sql STABLE
+  LANGUAGE plpgsql STABLE
 AS $$
-  SELECT item, current_epoch, ended, closed, key_offered FROM (
-    SELECT held.item, held.session_epoch, coalesce(s.session_epoch, 0) AS current_epoch,
-           a.agent_id IS NULL OR k.agent_key_id IS NULL OR coalesce(k.expire_time <= now(), false)
-             OR o.delete_time IS NOT NULL AS ended,
-           s.disconnect_time IS NOT NULL AS closed, coalesce(a.key_offer_time IS NOT NULL, false) AS key_offered
-      FROM unnest($1, $2, $3, $4) WITH ORDINALITY held (organization_id, agent_id, session_epoch, agent_key_id, item)
-      LEFT JOIN agents a USING (organization_id, agent_id)
-      LEFT JOIN agent_sessions s USING (organization_id, agent_id)
-      LEFT JOIN agent_keys k USING (organization_id, agent_id, agent_key_id)
-      LEFT JOIN organizations o USING (organization_id)
-  ) held
-   WHERE current_epoch <> session_epoch OR ended OR closed OR key_offered
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+    SELECT item, current_epoch, ended, closed, key_offered FROM (
+      SELECT held.item, held.session_epoch, coalesce(s.session_epoch, 0) AS current_epoch,
+             a.agent_id IS NULL OR k.agent_key_id IS NULL OR coalesce(k.expire_time <= now(), false)
+               OR o.delete_time IS NOT NULL AS ended,
+             s.disconnect_time IS NOT NULL AS closed, coalesce(a.key_offer_time IS NOT NULL, false) AS key_offered
+        FROM unnest($1, $2, $3, $4) WITH ORDINALITY held (organization_id, agent_id, session_epoch, agent_key_id, item)
+        LEFT JOIN agents a USING (organization_id, agent_id)
+        LEFT JOIN agent_sessions s USING (organization_id, agent_id)
+        LEFT JOIN agent_keys k USING (organization_id, agent_id, agent_key_id)
+        LEFT JOIN organizations o USING (organization_id)
+    ) held
+     WHERE current_epoch <> session_epoch OR ended OR closed OR key_offered;
+END
 $$;
 CALL make_system_function('check_sessions(uuid[], uuid[], bigint[], uuid[])');
 

@@ -70,6 +70,13 @@ static bool step(struct job *job, const char *verb, const char *first, const cha
         } else if (!strcmp(verb, "stubborn")) {
                 while (access(first, F_OK) != 0)
                         usleep(10000);
+        } else if (!strcmp(verb, "note-late")) { // without a look whether it is to stop, and then it stays
+                while (access(first, F_OK) != 0)
+                        usleep(10000);
+                bool noted = job_note_effect(job, "late", "v");
+                while (access(second, F_OK) != 0)
+                        usleep(10000);
+                return noted;
         } else if (!strcmp(verb, "tick")) {
                 while (job_stopping(job) == JOB_GO_ON) {
                         append(job, first);

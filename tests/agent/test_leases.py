@@ -113,6 +113,18 @@ def test_lease_lost(platform, stream, tmp_path):
     assert not platform.said("result") and not platform.said("log_chunk", after=lost)
 
 
+def test_nothing_is_said_of_a_lost_attempt(platform, stream, tmp_path):
+    """Not even of what a job that has not looked yet wants to have noted."""
+    platform.offer(stream, "a", body=f"note-late {tmp_path}/go {tmp_path}/end\ntouch {tmp_path}/made")
+    platform.hears("lease_renew")
+    lost = platform.lose(stream, "a")
+    (tmp_path / "go").touch()
+    platform.hears("heartbeat", count=2, after=lost)
+    (tmp_path / "end").touch()
+    platform.hears("credits", after=lost)
+    assert not platform.said("side_effect") and not (tmp_path / "made").exists()
+
+
 def test_lease_lost_of_another_fence_counts_for_nothing(platform, stream, tmp_path, v1):
     platform.offer(stream, "a", fence=7, body=f"await {tmp_path}/go")
     platform.hears("lease_renew")

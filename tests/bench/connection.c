@@ -1,12 +1,12 @@
 #include "tests/bench/connection.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
 #include <openssl/err.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +19,9 @@ enum { STREAM_WINDOW = 4 << 20, CONNECTION_WINDOW = 64 << 20, RESPONSE_MAX = 8 <
 
 struct connection {
         int descriptor;
+        bool connected, ready; // TCP stands, TLS stands
+        bool refused;
+        char problem[200];
         SSL *ssl;
         nghttp2_session *session;
         void (*ended)(struct call *call);
@@ -28,8 +31,8 @@ struct connection {
         bool wants_write;
 };
 
-static bool complain(const char *what, const char *why) {
-        fprintf(stderr, "bench-loader: %s: %s\n", what, why);
+static bool fail(struct connection *connection, const char *what, const char *why) {
+        snprintf(connection->problem, sizeof connection->problem, "%s: %s", what, why);
         return false;
 }
 
@@ -42,12 +45,13 @@ SSL_CTX *connection_tls(const char *ca_file) {
         static const unsigned char h2[] = {2, 'h', '2'};
         SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
         if (!tls || SSL_CTX_load_verify_file(tls, ca_file) != 1 || SSL_CTX_set_alpn_protos(tls, h2, sizeof h2)) {
-                complain(ca_file, tls_error());
+                fprintf(stderr, "%s: %s\n", ca_file, tls_error());
                 SSL_CTX_free(tls);
                 return NULL;
         }
         SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
-        SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        SSL_CTX_set_mode(
+                tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
         SSL_CTX_set_read_ahead(tls, 1); // one read for many records
         SSL_CTX_set_default_read_buffer_len(tls, READ_BUFFER);
         return tls;
@@ -74,9 +78,10 @@ static ssize_t read_request(nghttp2_session *session, int32_t stream, uint8_t *t
         size_t left = call->request_size - call->request_sent, count = left < size ? left : size;
         memcpy(to, call->request + call->request_sent, count);
         call->request_sent += count;
-        if (count == left)
+        if (count == left && !call->message)
                 *flags |= NGHTTP2_DATA_FLAG_EOF;
-        return (ssize_t)count;
+        call->waits = call->message && !count;
+        return call->waits ? NGHTTP2_ERR_DEFERRED : (ssize_t)count;
 }
 
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_size,
@@ -93,6 +98,24 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         return 0;
 }
 
+static size_t message_size(const unsigned char *prefix) {
+        return (size_t)prefix[1] << 24 | (size_t)prefix[2] << 16 | (size_t)prefix[3] << 8 | prefix[4];
+}
+
+// The whole messages of a stream's response are taken out.
+static void take_messages(struct call *call) {
+        size_t at = 0;
+        while (call->response_size - at >= CALL_PREFIX) {
+                size_t size = message_size(call->response + at);
+                if (call->response_size - at - CALL_PREFIX < size)
+                        break;
+                call->message(call, call->response + at + CALL_PREFIX, size);
+                at += CALL_PREFIX + size;
+        }
+        call->response_size -= at;
+        memmove(call->response, call->response + at, call->response_size);
+}
+
 static int on_data(
         nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data, size_t size, void *user) {
         (void)flags, (void)user;
@@ -104,6 +127,8 @@ static int on_data(
                 return NGHTTP2_ERR_CALLBACK_FAILURE;
         memcpy(call->response + call->response_size, data, size);
         call->response_size = total;
+        if (call->message)
+                take_messages(call);
         return 0;
 }
 
@@ -135,60 +160,76 @@ static bool start_session(struct connection *connection) {
                !nghttp2_session_set_local_window_size(connection->session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW);
 }
 
-// The connected socket, or -1.
-static int dial(const char *host, const char *port) {
+// A socket that connects to the first address of HOST:PORT.
+static bool dial(struct connection *connection, const char *host, const char *port, unsigned source) {
         struct addrinfo *found = NULL;
-        int descriptor = -1, error = getaddrinfo(host, port, &(struct addrinfo){.ai_socktype = SOCK_STREAM}, &found);
-        if (error) {
-                complain(host, gai_strerror(error));
-                return -1;
-        }
-        for (const struct addrinfo *at = found; at && descriptor < 0; at = at->ai_next) {
-                descriptor = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
-                if (descriptor >= 0 && connect(descriptor, at->ai_addr, at->ai_addrlen)) {
-                        complain(host, strerror(errno));
-                        close(descriptor);
-                        descriptor = -1;
-                }
-        }
+        int error = getaddrinfo(host, port, &(struct addrinfo){.ai_socktype = SOCK_STREAM}, &found);
+        if (error)
+                return fail(connection, host, gai_strerror(error));
+        int descriptor = socket(
+                found->ai_family, found->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, found->ai_protocol);
+        connection->descriptor = descriptor;
+        struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl((127u << 24) + source)};
+        bool good = descriptor >= 0 &&
+                    (!source || (!setsockopt(descriptor, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int)) &&
+                                        !bind(descriptor, (struct sockaddr *)&from, sizeof from))) &&
+                    (!connect(descriptor, found->ai_addr, found->ai_addrlen) || errno == EINPROGRESS) &&
+                    !setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        connection->refused = !good && errno == ECONNREFUSED;
         freeaddrinfo(found);
-        if (descriptor >= 0)
-                setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-        return descriptor;
+        return good || fail(connection, host, strerror(errno));
 }
 
 // The certificate names the host, or its address.
-static bool shake_hands(struct connection *connection, SSL_CTX *tls, const char *host) {
+static bool prepare_tls(struct connection *connection, SSL_CTX *tls, const char *host) {
         connection->ssl = SSL_new(tls);
         if (!connection->ssl || !SSL_set_fd(connection->ssl, connection->descriptor))
-                return complain(host, tls_error());
+                return fail(connection, host, tls_error());
         X509_VERIFY_PARAM *verify = SSL_get0_param(connection->ssl);
         if (!X509_VERIFY_PARAM_set1_ip_asc(verify, host) &&
                 (!SSL_set1_host(connection->ssl, host) || !SSL_set_tlsext_host_name(connection->ssl, host)))
-                return complain(host, tls_error());
-        ERR_clear_error();
-        return SSL_connect(connection->ssl) == 1 || complain(host, tls_error());
+                return fail(connection, host, tls_error());
+        SSL_set_connect_state(connection->ssl);
+        return start_session(connection) || fail(connection, host, "out of memory");
 }
 
-struct connection *connection_open(SSL_CTX *tls, const char *endpoint, void (*ended)(struct call *call)) {
+struct connection *connection_begin(
+        SSL_CTX *tls, const char *endpoint, unsigned source, void (*ended)(struct call *call)) {
         struct connection *connection = calloc(1, sizeof *connection);
         const char *colon = strrchr(endpoint, ':');
         char host[128];
         if (!connection || !colon || (size_t)(colon - endpoint) >= sizeof host) {
                 free(connection);
-                complain(endpoint, "is not HOST:PORT");
                 return NULL;
         }
         snprintf(host, sizeof host, "%.*s", (int)(colon - endpoint), endpoint);
         snprintf(connection->authority, sizeof connection->authority, "%s", endpoint);
         connection->ended = ended;
-        connection->descriptor = dial(host, colon + 1);
-        if (connection->descriptor < 0 || !shake_hands(connection, tls, host) || !start_session(connection) ||
-                fcntl(connection->descriptor, F_SETFL, O_NONBLOCK)) {
-                connection_close(connection);
-                return NULL;
-        }
+        connection->descriptor = -1;
+        connection->wants_write = true;
+        if (dial(connection, host, colon + 1, source))
+                (void)prepare_tls(connection, tls, host); // the first turn tells
         return connection;
+}
+
+const char *connection_problem(const struct connection *connection) {
+        return *connection->problem ? connection->problem : NULL;
+}
+
+bool connection_was_refused(const struct connection *connection) { return connection->refused; }
+
+struct connection *connection_open(SSL_CTX *tls, const char *endpoint, void (*ended)(struct call *call)) {
+        struct connection *connection = connection_begin(tls, endpoint, 0, ended);
+        while (connection && !connection->ready && connection_turn(connection))
+                if (!connection->ready)
+                        poll(&(struct pollfd){connection->descriptor,
+                                     (short)(POLLIN | (connection->wants_write ? POLLOUT : 0)), 0},
+                                1, -1);
+        if (connection && connection->ready)
+                return connection;
+        fprintf(stderr, "bench: %s: %s\n", endpoint, connection ? connection->problem : "is not HOST:PORT");
+        connection_close(connection);
+        return NULL;
 }
 
 void connection_close(struct connection *connection) {
@@ -238,12 +279,43 @@ bool connection_submit(struct connection *connection, struct call *call, const c
                 header("x-api-key", api_key ? api_key : "", NGHTTP2_NV_FLAG_NO_INDEX),
         };
         call->request_sent = call->response_size = 0;
+        call->waits = false;
         call->status = -1;
         *call->status_message = '\0';
         const nghttp2_data_provider provider = {.source = {.ptr = call}, .read_callback = read_request};
         size_t count = sizeof headers / sizeof *headers - (api_key ? 0 : 1);
         int32_t stream = nghttp2_submit_request(connection->session, NULL, headers, count, &provider, call);
-        return stream > 0 || complain("request", nghttp2_strerror(stream));
+        call->stream = stream;
+        return stream > 0 || fail(connection, "request", nghttp2_strerror(stream));
+}
+
+bool connection_send(struct connection *connection, struct call *call, const uint8_t *message, size_t size) {
+        if (call->request_sent >= call->request_size - call->request_sent) { // what is sent goes
+                call->request_size -= call->request_sent;
+                memmove(call->request, call->request + call->request_sent, call->request_size);
+                call->request_sent = 0;
+        }
+        if (!reserve(&call->request, &call->request_capacity, call->request_size + CALL_PREFIX + size))
+                return fail(connection, "sending", "out of memory");
+        unsigned char *at = call->request + call->request_size;
+        at[0] = 0; // not compressed
+        for (int i = 0; i < 4; i++)
+                at[1 + i] = (unsigned char)(size >> (24 - 8 * i));
+        memcpy(at + CALL_PREFIX, message, size);
+        call->request_size += CALL_PREFIX + size;
+        if (call->waits)
+                nghttp2_session_resume_data(connection->session, call->stream);
+        call->waits = false;
+        return true;
+}
+
+void call_drop(struct call *call) {
+        free(call->response);
+        if (call->message)
+                free(call->request);
+        call->response = NULL;
+        call->request = call->message ? NULL : call->request;
+        call->response_capacity = call->request_capacity = call->request_size = 0;
 }
 
 // What has come: what has not yet wakes us again.
@@ -253,10 +325,10 @@ static bool read_all(struct connection *connection) {
                 int count = SSL_read(connection->ssl, buffer, sizeof buffer);
                 if (count <= 0)
                         return SSL_get_error(connection->ssl, count) == SSL_ERROR_WANT_READ ||
-                               complain("reading", tls_error());
+                               fail(connection, "reading", tls_error());
                 ssize_t taken = nghttp2_session_mem_recv(connection->session, buffer, (size_t)count);
                 if (taken < 0)
-                        return complain("reading", nghttp2_strerror((int)taken));
+                        return fail(connection, "reading", nghttp2_strerror((int)taken));
         } while (SSL_has_pending(connection->ssl));
         return true;
 }
@@ -268,11 +340,11 @@ static bool gather(struct connection *connection) {
         while ((size = nghttp2_session_mem_send(connection->session, &data)) > 0) {
                 size_t total = connection->out_size + (size_t)size;
                 if (!reserve(&connection->out, &connection->out_capacity, total))
-                        return complain("sending", "out of memory");
+                        return fail(connection, "sending", "out of memory");
                 memcpy(connection->out + connection->out_size, data, (size_t)size);
                 connection->out_size = total;
         }
-        return !size || complain("sending", nghttp2_strerror((int)size));
+        return !size || fail(connection, "sending", nghttp2_strerror((int)size));
 }
 
 static bool write_all(struct connection *connection) {
@@ -282,7 +354,7 @@ static bool write_all(struct connection *connection) {
                         (int)(connection->out_size - connection->out_sent));
                 if (count <= 0) {
                         connection->wants_write = SSL_get_error(connection->ssl, count) == SSL_ERROR_WANT_WRITE;
-                        return connection->wants_write || complain("sending", tls_error());
+                        return connection->wants_write || fail(connection, "sending", tls_error());
                 }
                 connection->out_sent += (size_t)count;
         }
@@ -290,7 +362,34 @@ static bool write_all(struct connection *connection) {
         return true;
 }
 
+// False while it lasts, and where it fails: then there is a problem.
+static bool shake_hands(struct connection *connection) {
+        int error = 0;
+        socklen_t size = sizeof error;
+        if (!connection->connected) {
+                struct pollfd wait = {connection->descriptor, POLLOUT, 0};
+                if (poll(&wait, 1, 0) == 0)
+                        return false;
+                if (getsockopt(connection->descriptor, SOL_SOCKET, SO_ERROR, &error, &size) || error) {
+                        connection->refused = error == ECONNREFUSED;
+                        return fail(connection, "connecting", strerror(error));
+                }
+                connection->connected = true;
+        }
+        int status = SSL_connect(connection->ssl);
+        int wants = SSL_get_error(connection->ssl, status);
+        connection->ready = status == 1;
+        connection->wants_write = wants == SSL_ERROR_WANT_WRITE;
+        if (status != 1 && wants != SSL_ERROR_WANT_READ && wants != SSL_ERROR_WANT_WRITE)
+                return fail(connection, "shaking hands", tls_error());
+        return connection->ready;
+}
+
 bool connection_turn(struct connection *connection) {
         ERR_clear_error();
+        if (*connection->problem)
+                return false;
+        if (!connection->ready && !shake_hands(connection))
+                return !*connection->problem;
         return read_all(connection) && gather(connection) && write_all(connection);
 }

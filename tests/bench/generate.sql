@@ -3,7 +3,8 @@
 --
 --   psql -v organizations=200 -v findings=1000000 -v spares=6 -f tests/bench/generate.sql <keys
 --
--- `keys` has an API key a line, as bench-keys writes them: text, prefix, SHA-256. The spare organizations come last and
+-- `keys` has an API key a line, as bench-keys writes them: text, prefix, SHA-256; then a line `\.`; then agents' keys in
+-- the same form, of 50 agents for each organization. The spare organizations come last and
 -- have an account with nothing in it. Ids are made of numbers, so that clients need no list of them: finding F is one
 -- of organization F / (findings / organizations).
 \set ON_ERROR_STOP on
@@ -15,9 +16,12 @@ SET maintenance_work_mem = '512MB';
 CREATE SCHEMA bench;
 CREATE TABLE bench.api_keys (number bigint GENERATED ALWAYS AS IDENTITY (START 0 MINVALUE 0), key_text text,
                              key_prefix text, secret_sha256 text);
+CREATE TABLE bench.agent_keys (LIKE bench.api_keys INCLUDING IDENTITY);
 \copy bench.api_keys (key_text, key_prefix, secret_sha256) FROM pstdin WITH (DELIMITER ' ')
+\copy bench.agent_keys (key_text, key_prefix, secret_sha256) FROM pstdin WITH (DELIMITER ' ')
 
--- A UUID of version 7. Kinds: 0 organization, 1 API key, 2 account, 3 check, 4 resource, 5 finding, 6 scan.
+-- A UUID of version 7. Kinds: 0 organization, 1 API key, 2 account, 3 check, 4 resource, 5 finding, 6 scan,
+-- 7 agent, 8 agent's key.
 CREATE FUNCTION bench.id(kind text, number bigint) RETURNS uuid
   LANGUAGE sql IMMUTABLE
 AS $$ SELECT ('01900000-0000-700' || kind || '-8000-' || lpad(to_hex(number), 12, '0'))::uuid $$;
@@ -43,6 +47,15 @@ INSERT INTO cloud_accounts (organization_id, cloud_account_id, provider, account
   SELECT bench.id('0', number), bench.id('2', number), 'AWS', 100000000000 + number, 'bench', '',
          CASE WHEN number < :organizations THEN bench.id('6', number) END
     FROM bench.api_keys;
+
+INSERT INTO agents (organization_id, agent_id, display_name, creator)
+  SELECT bench.id('0', number / 50), bench.id('7', number), 'Bench ' || number, 'service:bench' FROM bench.agent_keys;
+INSERT INTO agent_keys (organization_id, agent_id, agent_key_id, key_prefix, secret_sha256)
+  SELECT bench.id('0', number / 50), bench.id('7', number), bench.id('8', number), key_prefix,
+         decode(secret_sha256, 'hex')
+    FROM bench.agent_keys;
+INSERT INTO agent_key_prefixes (key_prefix, organization_id, agent_id, agent_key_id)
+  SELECT key_prefix, bench.id('0', number / 50), bench.id('7', number), bench.id('8', number) FROM bench.agent_keys;
 
 -- A scan's shape: 311 checks in 3 regions, four findings a resource.
 \set checks 311

@@ -23,7 +23,14 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { CONNECTIONS_MAX = 1024, STREAMS_MAX = 1000, PAGE_SIZE = 50, DRAIN_SECONDS = 10, NAME_SIZE = 160 };
+enum {
+        CONNECTIONS_MAX = 1024,
+        STREAMS_MAX = 1000,
+        PAGE_SIZE = 50,
+        DRAIN_SECONDS = 10,
+        NAME_SIZE = 160,
+        REQUEST_MAX = 4608
+};
 
 struct api_key {
         char text[80];
@@ -41,6 +48,7 @@ struct load;
 // A place for a call: one is in flight there at any time.
 struct slot {
         struct call call;
+        unsigned char request[REQUEST_MAX];
         struct load *load;
         struct connection *connection;
         size_t organization; // whose key the call has
@@ -178,7 +186,7 @@ static long check_page(struct slot *slot, const uint8_t *message, size_t size) {
                 }
         }
         slot->page++;
-        if (slot->page == slot->load->options.pages || slot->token_size > CALL_REQUEST_MAX - NAME_SIZE - 32)
+        if (slot->page == slot->load->options.pages || slot->token_size > REQUEST_MAX - NAME_SIZE - 32)
                 slot->token_size = 0;
         return rows ? rows : -1;
 }
@@ -246,8 +254,10 @@ static void ended(struct call *call) {
 static bool turn(int epoll, struct connection *connection, int operation) {
         struct epoll_event event = {.data.ptr = connection};
         uint32_t before = connection_events(connection);
-        if (!connection_turn(connection))
+        if (!connection_turn(connection)) {
+                fprintf(stderr, "bench-loader: %s\n", connection_problem(connection));
                 return false;
+        }
         event.events = connection_events(connection);
         return (operation == EPOLL_CTL_MOD && event.events == before) ||
                !epoll_ctl(epoll, operation, connection_descriptor(connection), &event);
@@ -278,6 +288,7 @@ static bool run(struct load *load, struct connection **connections, int epoll) {
                         slot->load = load;
                         slot->connection = connections[i];
                         slot->call.owner = slot;
+                        slot->call.request = slot->request;
                         if (!begin(slot))
                                 return false;
                 }
@@ -390,7 +401,7 @@ int main(int argc, char **argv) {
         for (unsigned i = 0; i < load.options.connections; i++)
                 connection_close(connections[i]);
         for (size_t i = 0; load.slots && i < count; i++)
-                free(load.slots[i].call.response);
+                call_drop(&load.slots[i].call);
         SSL_CTX_free(tls);
         free(load.slots);
         free(load.keys);

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import statistics
@@ -18,6 +19,9 @@ import time
 
 CONNECTIONS, IN_FLIGHT, LIST_IN_FLIGHT, CLIENTS, PAGE = 8, 32, 4, 8, 50
 EVALUATIONS = 100_000
+MANY_AGENTS, BESIDE_AGENTS, SOME_AGENTS = 10_000, 5_000, 1_000
+TASK_AGENTS, TASKS_UNDER_WAY, LOG_AGENTS, LOG_BYTES = 100, 1_000, 10, 16 << 20
+HEARTBEAT_SECONDS = 20
 WARM_UP_SECONDS = 2
 TICK = os.sysconf('SC_CLK_TCK')
 
@@ -32,6 +36,17 @@ LIMITS = {
     'import-again-wal': ('bytes/evaluation', False, 20, 20),
     'memory-idle': ('MB', False, 60, 40),
     'start': ('ms', False, 500, 200),
+    'task-start': ('ms', False, 5, 5),
+    'task-start-p99': ('ms', False, 20, 10),
+    'task-rate': ('tasks/s', True, .25, .5),
+    'log-intake': ('MB/s', True, .3, .6),
+    'agent-memory': ('kB', False, 110, 70),
+    'agent-memory-10000': ('kB', False, 110, 70),
+    'agent-cpu': ('% of a core', False, 10, 5),
+    'agent-statements': ('statements/s', False, 2, 2),
+    'unary-beside-streams': ('requests/s', True, .95, 1),
+    'reconnect': ('s', False, 10, 5),
+    'reconnect-refused': ('s', False, 1, 1),
 }
 
 
@@ -75,22 +90,27 @@ class Bench:
             self.keys = [line.split()[0] for line in file]
         with open(f'{options.scratch}/organization-keys', 'w', encoding='ascii') as file:
             file.write('\n'.join(self.keys[:options.organizations]) + '\n')
+        with open(f'{options.scratch}/agent-keys', encoding='ascii') as file:
+            agents = [(line.split()[0], number // 50) for number, line in enumerate(file)]
+        with open(f'{options.scratch}/agents', 'w', encoding='ascii') as file:
+            file.writelines(f'{key} {self.keys[organization]} bench-{organization}\n' for key, organization in agents)
         self.spare = options.organizations  # the next one that has not been used
 
     # The server.
 
-    def start_server(self):
-        """Starts genied; the seconds until it said that it was ready."""
-        with socket.socket() as free:
-            free.bind(('127.0.0.1', 0))
-            self.endpoint = '127.0.0.1:%d' % free.getsockname()[1]
+    def start_server(self, again=False):
+        """Starts genied; the seconds until it said that it was ready. `again`: where the last one was."""
+        if not again:
+            with socket.socket() as free:
+                free.bind(('127.0.0.1', 0))
+                self.endpoint = '127.0.0.1:%d' % free.getsockname()[1]
         at = self.options.scratch
         with open(f'{at}/genied.log', 'w', encoding='utf-8') as log:
             begin = time.monotonic()
             self.server = subprocess.Popen(
                 [f'{self.options.built}/server/genied', 'serve', '--listen', self.endpoint, '--log-calls', 'refused',
                  '--tls-certificate', f'{at}/server.pem', '--tls-key', f'{at}/server-key.pem',
-                 '--vault-key-file', f'{at}/vault-key'],
+                 '--vault-key-file', f'{at}/vault-key', '--max-calls', '20000'],
                 env={**os.environ, 'GENIED_DATABASE_URL': self.options.server_url}, stdout=log, stderr=log)
             with open(f'{at}/genied.log', encoding='utf-8') as said:
                 text = ''
@@ -136,6 +156,19 @@ class Bench:
         figures = json.loads(output)
         return {**figures, 'cpu': {**cpu, 'loader': figures['cpu_seconds']}}
 
+    def agents_command(self, mode, agents, *options):
+        return [f'{self.options.built}/tests/bench/bench-agents', mode, '--endpoint', self.endpoint, '--ca',
+                f'{self.options.scratch}/ca.pem', '--keys', f'{self.options.scratch}/agents', '--agents', str(agents),
+                *map(str, options)]
+
+    def work(self, agents, tasks, seconds, *options):
+        """Agents that do tasks."""
+        command = self.agents_command('work', agents, '--tasks', tasks, '--seconds', seconds or self.options.seconds,
+                                      *options)
+        (output, _), cpu = self.with_cpu(lambda: run(command))
+        figures = json.loads(output)
+        return {**figures, 'cpu': {**cpu, 'loader': figures['cpu_seconds']}}
+
     def check_health(self):
         run([f'{self.options.built}/tests/bench/bench-loader', 'check', '--endpoint', self.endpoint,
              '--ca', f'{self.options.scratch}/ca.pem'])
@@ -158,6 +191,22 @@ class Bench:
         requests = int(re.search(r'transactions actually processed: (\d+)', output)[1])
         rate = float(re.search(r'^tps = ([\d.]+)', output, re.MULTILINE)[1])
         return {'rate': rate, 'requests': requests, 'cpu': {'postgresql': cpu['postgresql'], 'pgbench': own}}
+
+    def pgbench_tasks(self, seconds=None):
+        """What a queue in PostgreSQL does at the least for a task: three statements, each its own transaction."""
+        self.sql("""CREATE TABLE IF NOT EXISTS bench.queue (
+                      id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, state text NOT NULL DEFAULT 'PENDING',
+                      priority smallint NOT NULL DEFAULT 0, payload bytea NOT NULL, attempt int NOT NULL DEFAULT 0,
+                      create_time timestamptz NOT NULL DEFAULT now(), end_time timestamptz);
+                    CREATE INDEX IF NOT EXISTS queue_pending ON bench.queue (priority DESC, id) WHERE state = 'PENDING';
+                    TRUNCATE bench.queue;
+                    INSERT INTO bench.queue (payload) SELECT '\\x1205' FROM generate_series(1, 1000)""")
+        return self.pgbench("""INSERT INTO bench.queue (payload) VALUES ('\\x12070a0562656e6368');
+UPDATE bench.queue SET state = 'RUNNING', attempt = attempt + 1
+ WHERE id = (SELECT id FROM bench.queue WHERE state = 'PENDING' ORDER BY priority DESC, id LIMIT 1
+                FOR UPDATE SKIP LOCKED) RETURNING id AS task \\gset
+UPDATE bench.queue SET state = 'SUCCEEDED', end_time = now() WHERE id = :task;
+""", seconds)
 
     def sql(self, text):
         return run(['psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-c', text, self.options.yardstick_url])[0].strip()
@@ -243,12 +292,47 @@ def list_findings_yardstick(bench, seconds=None, deep=False):
     return figures['rate'] * PAGE, per(figures, figures['requests'] * PAGE)
 
 
+def task_rate(bench, seconds=None):
+    figures = bench.work(TASK_AGENTS, TASKS_UNDER_WAY, seconds)
+    return figures['tasks'] / figures['seconds'], per(figures, figures['tasks'])
+
+
+def task_rate_yardstick(bench, seconds=None):
+    figures = bench.pgbench_tasks(seconds)
+    return figures['rate'], per(figures, figures['requests'])
+
+
+def log_intake(bench, seconds=None):
+    bench.sql('TRUNCATE task_logs')
+    bench.sql('CHECKPOINT')
+    figures = bench.work(LOG_AGENTS, LOG_AGENTS, seconds, '--credits', 1, '--log-bytes', LOG_BYTES)
+    return figures['bytes'] / figures['seconds'] / 1e6, per(figures, figures['bytes'] / 1e6)
+
+
+def log_intake_yardstick(bench, seconds=None):
+    """COPY of what log_intake has brought, as another organization's."""
+    path = f'{bench.options.scratch}/task_logs.copy'
+    columns = 'organization_id, task_id, attempt, stream, log_offset, log_time, data'
+    run(['psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', bench.options.yardstick_url, '-c',
+         f"\\copy (SELECT bench.id('0', 999999), {columns.partition(', ')[2]} FROM task_logs) TO '{path}' (FORMAT binary)"])
+    size = int(bench.sql('SELECT sum(length(data)) FROM task_logs')) / 1e6
+    bench.sql('CHECKPOINT')
+    begin = time.monotonic()
+    _, cpu = bench.with_cpu(lambda: run(['psql', '-Xq', '-v', 'ON_ERROR_STOP=1', bench.options.yardstick_url, '-c',
+                                         f"\\copy task_logs ({columns}) FROM '{path}' (FORMAT binary)"]))
+    took = time.monotonic() - begin
+    os.remove(path)
+    return size / took, per({'cpu': {'postgresql': cpu['postgresql']}}, size)
+
+
 TURNS = {
     'get-finding': (get_finding, get_finding_yardstick),
     'get-finding-latency': (get_finding_latency, get_finding_latency_yardstick),
     'list-findings': (list_findings, list_findings_yardstick),
     'list-findings-deep': (lambda bench, seconds=None: list_findings(bench, seconds, pages=0),
                            lambda bench, seconds=None: list_findings_yardstick(bench, seconds, deep=True)),
+    'task-rate': (task_rate, task_rate_yardstick),
+    'log-intake': (log_intake, log_intake_yardstick),
 }
 
 
@@ -359,6 +443,133 @@ def measure_start(bench, rows):
     return turns
 
 
+# Agents.
+
+class Agents:
+    """Agents that are connected and idle, as long as the context lasts."""
+
+    def __init__(self, bench, count):
+        self.bench, self.count = bench, count
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.bench.agents_command('idle', self.count), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.await_all()
+        return self
+
+    def await_all(self, limit=180):
+        """What bench-agents says when all are there."""
+        ready, _, _ = select.select([self.process.stdout], [], [], limit)
+        line = self.process.stdout.readline() if ready else ''
+        if not line:
+            raise Failure(f'not all of {self.count} agents were there after {limit} s')
+        return json.loads(line)
+
+    def cpu(self):
+        return process_cpu(self.process.pid)
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def measure_task_start(bench, rows):
+    turns = {'task-start': [], 'task-start-p99': []}
+    bench.start_server()
+    bench.work(LOG_AGENTS, 1, 1)
+    for number in range(bench.options.rounds):
+        figures = bench.work(LOG_AGENTS, 1, None)
+        cpu = per(figures, figures['tasks'])
+        turns['task-start'].append((figures['start_p50_us'] / 1e3, cpu, None, {}))
+        turns['task-start-p99'].append((figures['start_p99_us'] / 1e3, cpu, None, {}))
+        say(f"task-start: round {number + 1}: p50 {figures['start_p50_us'] / 1e3:.2f} ms, "
+            f"p99 {figures['start_p99_us'] / 1e3:.2f} ms")
+    bench.stop_server()
+    return turns
+
+
+def statements(bench):
+    """How many transactions there were: the server sends each of its statements as one."""
+    time.sleep(1)  # a session reports its own within this
+    return int(bench.sql("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"))
+
+
+def idle_cpu(bench, agents):
+    """CPU of idle agents in percent of a core, by process, and statements a second, over whole heartbeats."""
+    seconds = HEARTBEAT_SECONDS * max(2, round(bench.options.seconds / HEARTBEAT_SECONDS))
+    time.sleep(HEARTBEAT_SECONDS)  # what their coming left behind ends
+    before, loader = statements(bench), agents.cpu()
+    begin = time.monotonic()
+    _, cpu = bench.with_cpu(lambda: time.sleep(seconds))
+    took = time.monotonic() - begin
+    count = statements(bench) - before - 1  # the first of the two questions counts as one
+    return cpu['server'] / took * 100, {'server': cpu['server'] / took * 1e6, 'loader': (agents.cpu() - loader) / took * 1e6,
+                                        'postgresql': cpu['postgresql'] / took * 1e6}, count / (took + 1)
+
+
+def measure_idle(bench, rows):
+    """Memory of 1,000 and 10,000 agents, and what the latter cost: each time in a new server."""
+    turns = {row: [] for row in ('agent-memory', 'agent-memory-10000', 'agent-cpu', 'agent-statements')}
+    for number in range(bench.options.rounds):
+        for row, count in (('agent-memory', SOME_AGENTS), ('agent-memory-10000', MANY_AGENTS)):
+            bench.start_server()
+            bench.check_health()
+            time.sleep(2)
+            before = bench.resident_megabytes()
+            with Agents(bench, count) as agents:
+                time.sleep(2)
+                kilobytes = (bench.resident_megabytes() - before) * 1000 / count
+                turns[row].append((kilobytes, {}, None, {}))
+                say(f'{row}: round {number + 1}: {kilobytes:.1f} kB')
+                if count == MANY_AGENTS and 'agent-cpu' in rows:
+                    percent, cpu, rate = idle_cpu(bench, agents)
+                    turns['agent-cpu'].append((percent, cpu, None, {}))
+                    turns['agent-statements'].append((rate, {}, None, {}))
+                    say(f'agent-cpu: round {number + 1}: {percent:.2f} % of a core, {rate:.2f} statements/s')
+            bench.stop_server()
+    return {row: measured for row, measured in turns.items() if measured}
+
+
+def measure_beside(bench, rows):
+    """The same load with idle streams beside it and without."""
+    turns = []
+    bench.start_server()
+    get_finding(bench, min(WARM_UP_SECONDS, bench.options.seconds))
+    for number in range(bench.options.rounds):
+        without = get_finding(bench)
+        with Agents(bench, BESIDE_AGENTS):
+            beside = get_finding(bench)
+        turns.append((*beside, *without))
+        say(f'unary-beside-streams: round {number + 1}: {beside[0]:,.0f} against {without[0]:,.0f}')
+    bench.stop_server()
+    return {'unary-beside-streams': turns}
+
+
+def measure_reconnect(bench, rows):
+    """The server is killed and started again, and its agents come back. From its start to the last one's Welcome; and
+    when, after it was ready, the last try was refused."""
+    turns = {'reconnect': [], 'reconnect-refused': []}
+    for number in range(bench.options.rounds):
+        bench.start_server()
+        with Agents(bench, SOME_AGENTS) as agents:
+            bench.server.kill()
+            bench.server.wait()
+            begin = time.monotonic()
+            ready = begin + bench.start_server(again=True)
+            back = agents.await_all()
+            refused = max(0., back['last_refused'] - ready)
+            turns['reconnect'].append((back['end'] - begin, {}, None, {}))
+            turns['reconnect-refused'].append((refused, {}, None, {}))
+            say(f"reconnect: round {number + 1}: {back['end'] - begin:.2f} s; refused, by the second since the kill: "
+                f"{back['refused']}, the last one {refused:.2f} s after the server was ready")
+        bench.stop_server()
+    return turns
+
+
 # Results.
 
 def summarize(row, turns):
@@ -409,6 +620,10 @@ def measure(bench):
         turns.update(measure_imports(bench, rows))
     if {'memory-idle', 'start'} & set(rows):
         turns.update(measure_start(bench, rows))
+    for parts, measured in ((('task-start',), measure_task_start), (('agent-memory', 'agent-cpu'), measure_idle),
+                            (('unary-beside-streams',), measure_beside), (('reconnect',), measure_reconnect)):
+        if set(parts) & set(rows):
+            turns.update(measured(bench, rows))
     return [summarize(row, turns[row]) for row in LIMITS if row in turns]
 
 

@@ -145,6 +145,7 @@ def world(postgres, make_server, make_scene, stubs, tmp_path):
     yield world
     world.observer.over = True
     workers.close()
+    assert server.process.poll() is None, f"genied has died, with {server.process.poll()}"
 
 
 # --- Deaths ---

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import random
 import threading
+import time
 
 import grpc
 import pytest
@@ -186,6 +187,44 @@ def test_a_task_s_events_are_in_their_order_however_transactions_lie(v1, scene):
         batch(f"UPDATE tasks SET state = 'OFFERED', attempt = 1 WHERE task_id = '{made[0].uid}'")
     events = watch.take(2)
     assert ways(v1, events, made[0]) == [("STATE_UNSPECIFIED", "PENDING", 0), ("PENDING", "OFFERED", 1)]
+
+
+def test_who_waits_for_a_transaction_does_not_ask_all_the_time(scene):
+    """While an event is held back the database is asked again now and then, not as fast as it can answer."""
+    watch = scene.watch()
+    count = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+
+    def committed():
+        return int(scene.server.database.query(count))
+
+    with scene.transaction() as psql:
+        psql("SELECT pg_current_xact_id()")
+        task, begin, before = scene.task(), time.monotonic(), committed()
+        until(lambda: time.monotonic() - begin > 3)  # its counters are written down once a second
+        asked = committed() - before
+    assert watch.take(1)[0].task == task.name
+    assert asked < 1000, f"{asked} transactions in 3 s"
+
+
+def test_who_goes_while_the_database_is_asked_for_him_is_no_harm(v1, make_server, make_scene):
+    """Watchers and followers that just go, whatever is under way for them, and a server that stops with some left."""
+    scene = make_scene(make_server())
+    task = scene.task()
+    scene.agent().stream().start(task)
+    with scene.transaction() as psql:
+        psql("SELECT pg_current_xact_id()")
+        for n in range(30):
+            scene.task()
+            calls = [scene.tasks.WatchTasks(v1.WatchTasksRequest(parent=scene.name)) for _ in range(3)]
+            calls += [scene.agents.WatchAgents(v1.WatchAgentsRequest(parent=scene.name))]
+            calls += [scene.read_log(task, follow=True)]
+            next(calls[n % 4])
+            for call in calls:
+                call.cancel()
+        assert scene.server.process.poll() is None, "genied has died"
+        left = [scene.watch() for _ in range(20)]
+        scene.server.stop()  # in order, or this fails
+    assert len(left) == 20
 
 
 def test_what_happens_to_agents_is_told(v1, scene):

@@ -51,7 +51,7 @@ class Attempt:
         self.offer, self.leased, self.cancelled = offer, time.monotonic(), None
         self.logs = {tasks.STDOUT: Log(), tasks.STDERR: Log()}
         self.work = self.child = self.result = None
-        self.effects, self.known, self.room = {}, False, asyncio.Event()
+        self.effects, self.known, self.stopped, self.room = {}, False, False, asyncio.Event()
 
 
 class Session:
@@ -176,6 +176,8 @@ class Worker:
                     session.say(heartbeat=pb.Heartbeat())
                 self.send_logs()
             for attempt in list(self.attempts.values()):
+                if attempt.cancelled and not attempt.stopped and attempt.child and attempt.child.returncode is not None:
+                    self.say_stopped(attempt)
                 if attempt.work and not attempt.result and now - attempt.leased > 0.8 * self.lease:
                     self.stop(attempt, "its lease has lapsed")
 
@@ -323,7 +325,7 @@ class Worker:
         if outcome == pb.Result.FAILED:
             attempt.result.failure.reason, attempt.result.failure.permanent = "COMMAND_FAILED", status == 3
         if stopped:
-            self.say(cancel_ack=pb.CancelAck(**attempt.name, answer=tasks.TaskCancellation.STOPPED))
+            self.say_stopped(attempt)
         self.say(result=attempt.result)
         self.send_logs()
 
@@ -356,6 +358,11 @@ class Worker:
                         **attempt.name, stream=stream, offset=log.sent - len(data), data=data,
                         crc32c=google_crc32c.value(data), eof=log.told,
                     ))  # fmt: skip
+
+    def say_stopped(self, attempt):
+        """Once it is true, though its log may still wait for room."""
+        attempt.stopped = True
+        self.say(cancel_ack=pb.CancelAck(**attempt.name, answer=tasks.TaskCancellation.STOPPED))
 
     def terminate(self, attempt):
         cancel = attempt.cancelled

@@ -183,6 +183,14 @@ def test_a_message_in_a_stream_that_is_too_large(v1, scanner):
         assert code_of(lambda: call.send(batch=scanner.batch(*results))) == "RESOURCE_EXHAUSTED"
 
 
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_a_compressed_message_is_turned_away(organization, compression):
+    with pytest.raises(grpc.RpcError) as caught:
+        raw(organization.owner, "FindingService/ListFindings", b"", compression=compression)
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "disabled" in caught.value.details()
+
+
 def test_a_message_that_swells_when_it_is_read(organization):
     """A few bytes each on the wire, far more in memory: millions of empty elements."""
     for method, number in (("OrganizationService/UpdateOrganization", 2), ("FindingService/GetFinding", 15)):

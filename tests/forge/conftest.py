@@ -12,7 +12,7 @@ from gitea import Gitea, Repository
 def gitea():
     server = Gitea()
     try:
-        yield server.start()
+        yield server.start().administer()
     finally:
         server.close()
 

@@ -1,167 +1,34 @@
-"""A real Gitea on loopback, over TLS with a test's own certificate authority, on SQLite, as a user that is not root.
+"""A real Gitea for the tests (tools/lib/git_host.py) in a folder that goes with it, and repositories on it.
 
 $GENIE_GITEA names the folder with its program and what it serves (tools/test forge builds it once).
 """
 
 import base64
-import json
 import os
-import pwd
 import secrets
 import shutil
-import socket
-import ssl
 import subprocess
+import sys
 import tempfile
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 120
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools/lib"))
 
-SETTINGS = """
-APP_NAME = forge
-RUN_MODE = prod
-RUN_USER = {user}
-WORK_PATH = {folder}
-[server]
-PROTOCOL = https
-HTTP_ADDR = 127.0.0.1
-HTTP_PORT = {port}
-ROOT_URL = https://127.0.0.1:{port}/
-CERT_FILE = {folder}/server.pem
-KEY_FILE = {folder}/server-key.pem
-STATIC_ROOT_PATH = {folder}/static
-DISABLE_SSH = true
-OFFLINE_MODE = true
-[database]
-DB_TYPE = sqlite3
-PATH = {folder}/gitea.db
-[security]
-INSTALL_LOCK = true
-SECRET_KEY = {secret}
-INTERNAL_TOKEN =
-PASSWORD_HASH_ALGO = pbkdf2$1$50
-[service]
-DISABLE_REGISTRATION = true
-[repository]
-ROOT = {folder}/repositories
-DEFAULT_BRANCH = main
-[indexer]
-ISSUE_INDEXER_TYPE = db
-[session]
-PROVIDER = memory
-[actions]
-ENABLED = false
-[packages]
-ENABLED = false
-[cron]
-ENABLED = false
-[log]
-MODE = file
-LEVEL = Warn
-ROOT_PATH = {folder}/log
-"""
+import git_host  # noqa: E402
+from git_host import BOT_SCOPES, START_SECONDS, Refused  # noqa: E402
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-class Refused(Exception):
-    def __init__(self, status, body):
-        super().__init__(f"{status}: {body}")
-        self.status = status
-
-
-class Gitea:
+class Gitea(git_host.Gitea):
     def __init__(self):
-        source = Path(os.environ["GENIE_GITEA"])
-        self.folder = Path(tempfile.mkdtemp(prefix="genie-gitea-", dir="/tmp"))
-        self.port = free_port()
-        self.host = f"127.0.0.1:{self.port}"
-        self.url = f"https://{self.host}"
-        self.user = pwd.getpwuid(65534) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
-        subprocess.run(["bash", str(ROOT / "tools/lib/certificates.sh"), str(self.folder)], check=True)
-        shutil.copy(source / "gitea", self.folder)
-        for name in ("templates", "options", "public"):
-            shutil.copytree(source / name, self.folder / "static" / name)
-        values = {"user": self.user.pw_name, "folder": self.folder, "port": self.port, "secret": secrets.token_hex(32)}
-        (self.folder / "app.ini").write_text(SETTINGS.format(**values))
-        self.process = None
-        # Before everything in it is handed over: the tests read it too, they run as root or as this user.
-        self.ca_file = self.folder / "ca.pem"
-        if os.getuid() == 0:
-            for path in [self.folder, *self.folder.rglob("*")]:
-                os.chown(path, self.user.pw_uid, self.user.pw_gid)
-        self.context = ssl.create_default_context(cafile=str(self.ca_file))
-
-    def command(self, *arguments, **options):
-        """A Popen of Gitea's program."""
-        if os.getuid() == 0:
-            options |= {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "GITEA_WORK_DIR": str(self.folder)}
-        command = [str(self.folder / "gitea"), *arguments, "--config", str(self.folder / "app.ini")]
-        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, **options)
-
-    def admin(self, *arguments):
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = self.command("admin", "user", *arguments, **pipe)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0, out + err
-        return out.strip()
-
-    def start(self):
-        self.process = self.command("web", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + START_SECONDS
-        while True:
-            assert self.process.poll() is None, self.logs()
-            try:
-                urllib.request.urlopen(f"{self.url}/api/healthz", context=self.context, timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < end, "Gitea does not start\n" + self.logs()
-                time.sleep(0.1)
-        password = secrets.token_hex(16)
-        self.admin("create", "--admin", "--username", "boss", "--password", password, "--email", "boss@forge.example",
-                   "--must-change-password=false")
-        self.token = self.admin("generate-access-token", "--username", "boss", "--scopes", "all", "--raw")
-        return self
-
-    def logs(self):
-        return "\n".join(path.read_text() for path in (self.folder / "log").glob("*.log"))
+        super().__init__(tempfile.mkdtemp(prefix="genie-gitea-", dir="/tmp"), os.environ["GENIE_GITEA"])
 
     def close(self):
-        if self.process:
-            self.process.terminate()
-            try:
-                self.process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def api(self, method, path, body=None, token=None, basic=None):
-        request = urllib.request.Request(f"{self.url}/api/v1/{path}", method=method)
-        request.add_header("Content-Type", "application/json")
-        if basic:
-            request.add_header("Authorization", "Basic " + base64.b64encode(":".join(basic).encode()).decode())
-        else:
-            request.add_header("Authorization", f"token {token or self.token}")
-        data = json.dumps(body).encode() if body is not None else None
-        try:
-            with urllib.request.urlopen(request, data, context=self.context, timeout=60) as response:
-                said = response.read()
-        except urllib.error.HTTPError as error:
-            raise Refused(error.code, error.read().decode()) from None
-        return json.loads(said) if said else None
-
-    def make_user(self, scopes=("write:repository", "write:issue", "read:user", "read:organization")):
+    def make_user(self, scopes=BOT_SCOPES):
         """A new user's name and a token with these scopes."""
         name, password = "u" + secrets.token_hex(5), secrets.token_hex(16)
         self.api("POST", "admin/users", {

@@ -15,7 +15,7 @@ import time
 import urllib.parse
 from pathlib import Path
 
-from gitea import free_port
+from git_host import free_port
 
 START_SECONDS = 120
 PATHS = (

@@ -197,11 +197,9 @@ static void handle(struct client_event *event) {
         }
 }
 
-static sig_atomic_t volatile signals;
-
 struct signal_watch {
         pthread_t thread;
-        struct client_loop *loop;
+        struct agent *agent;
         sigset_t set;
 };
 
@@ -211,9 +209,9 @@ static void *watch_signals(void *argument) {
         while (sigwait(&watch->set, &number) == 0) {
                 if (number == SIGUSR1)
                         break; // of our own, at the end
-                if (signals++)
+                if (atomic_exchange(&watch->agent->told_to_end, true))
                         _exit(1);
-                client_loop_wake(watch->loop);
+                client_loop_wake(watch->agent->loop);
         }
         return NULL;
 }
@@ -234,7 +232,7 @@ static void run_loop(struct agent *agent) {
                 agent->wake_ms = agent->now_ms + TURN_MOST_MS;
                 check_jobs(agent); // before what was heard: a lease that has run out stays so
                 handle(&event);
-                if (signals && !agent->draining)
+                if (atomic_load(&agent->told_to_end) && !agent->draining)
                         begin_shutdown(agent);
                 check_jobs(agent);
                 check_disk(agent);
@@ -320,7 +318,7 @@ int agent_run(const struct agent_config *config) {
         struct agent *agent = make(config);
         if (!agent)
                 return 1;
-        watch.loop = agent->loop;
+        watch.agent = agent;
         if (pthread_create(&watch.thread, NULL, watch_signals, &watch) != 0) {
                 free_all(agent);
                 return 1;

@@ -68,8 +68,9 @@ struct agent {
         struct answer answers[ANSWERS_MAX]; // a ring
         size_t answer_first, answer_count;
 
-        int64_t full_check_ms; // the disk is full: no offers, and the next look at it; 0: it is not
-        bool draining;         // shutting down: no more offers
+        int64_t full_check_ms;   // the disk is full: no offers, and the next look at it; 0: it is not
+        atomic_bool told_to_end; // by a signal
+        bool draining;           // shutting down: no more offers
         int64_t shutdown_at_ms, give_up_at_ms;
         bool goodbye_due, goodbye_said;
 };

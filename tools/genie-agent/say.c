@@ -282,9 +282,12 @@ static bool say_logs(struct session *session, worker_message *message) {
 
 static bool say_of_jobs(struct session *session, worker_message *message,
         bool (*say)(struct session *session, struct job *job, worker_message *message)) {
-        for (size_t i = 0; i < session->agent->job_count; i++)
-                if (say(session, session->agent->jobs[i], message))
+        for (size_t i = 0; i < session->agent->job_count; i++) {
+                struct job *job = session->agent->jobs[i];
+                bool ours = job->state != STATE_LOST && job->state != STATE_FORGOTTEN; // else nothing is said of it
+                if (ours && say(session, job, message))
                         return true;
+        }
         return false;
 }
 

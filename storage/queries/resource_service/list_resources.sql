@@ -1,5 +1,6 @@
 -- ListResources: newest first.
--- The page is cut before it is joined. The bounds are CASE, not coalesce(): row-level security lets only what cannot leak into an index condition.
+-- The page is cut before it is joined. The bounds are CASE, not coalesce(): row-level security lets only what cannot
+-- leak into an index condition.
 SELECT 'organizations/' || :organization_slug || '/resources/' || r.resource_id AS name, r.resource_id AS uid,
        'organizations/' || :organization_slug || '/cloudAccounts/' || r.cloud_account_id AS cloud_account,
        r.resource_uid, r.display_name, r.type, r.service, r.region, r.labels, r.metadata_json,
@@ -14,12 +15,5 @@ SELECT 'organizations/' || :organization_slug || '/resources/' || r.resource_id 
                               ELSE :after_resource_id END
      ORDER BY resource_id DESC
      LIMIT :page_limit) r
-  CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE f.severity >= 6)::int4 AS critical,
-           count(*) FILTER (WHERE f.severity = 5)::int4 AS high,
-           count(*) FILTER (WHERE f.severity = 4)::int4 AS medium, count(*) FILTER (WHERE f.severity = 3)::int4 AS low,
-           count(*) FILTER (WHERE f.severity < 3)::int4 AS other
-      FROM findings f
-     WHERE f.organization_id = :organization_id AND f.cloud_account_id = r.cloud_account_id
-       AND f.resource_id = r.resource_id AND state_now(f) IN ('OPEN', 'ACKNOWLEDGED')) active
+  CROSS JOIN LATERAL active_findings(:organization_id, r.cloud_account_id, r.resource_id) active
  ORDER BY r.resource_id DESC;

@@ -98,9 +98,17 @@ static enum helm_status ends_well(yaml_parser_t *parser) {
         return HELM_OK;
 }
 
+// How an event changes the depth.
+static int deeper(const yaml_event_t *event) {
+        if (event->type == YAML_MAPPING_START_EVENT || event->type == YAML_SEQUENCE_START_EVENT)
+                return 1;
+        return event->type == YAML_MAPPING_END_EVENT || event->type == YAML_SEQUENCE_END_EVENT ? -1 : 0;
+}
+
+// libyaml's scanner takes time with the square of the depth, so there is a limit to it.
 static enum helm_status events_read(yaml_parser_t *parser, struct events *ret_events) {
-        for (;;) {
-                if (ret_events->count == HELM_EVENTS_MAX)
+        for (int depth = 0;;) {
+                if (ret_events->count == HELM_EVENTS_MAX || depth > HELM_DEPTH_MAX)
                         return HELM_INVALID_YAML;
                 if (!events_room(ret_events))
                         return HELM_NO_MEMORY;
@@ -108,6 +116,7 @@ static enum helm_status events_read(yaml_parser_t *parser, struct events *ret_ev
                 if (!yaml_parser_parse(parser, event))
                         return parser->error == YAML_MEMORY_ERROR ? HELM_NO_MEMORY : HELM_INVALID_YAML;
                 ret_events->count++;
+                depth += deeper(event);
                 if (event->type == YAML_STREAM_END_EVENT)
                         return HELM_OK;
                 if (event->type == YAML_DOCUMENT_END_EVENT)
@@ -129,11 +138,7 @@ static enum helm_status events_parse(const char *text, size_t size, struct event
 static ssize_t node_end(const struct events *events, ssize_t at) {
         int depth = 0;
         for (; at < (ssize_t)events->count; at++) {
-                yaml_event_type_t type = events->all[at].type;
-                if (type == YAML_MAPPING_START_EVENT || type == YAML_SEQUENCE_START_EVENT)
-                        depth++;
-                else if (type == YAML_MAPPING_END_EVENT || type == YAML_SEQUENCE_END_EVENT)
-                        depth--;
+                depth += deeper(&events->all[at]);
                 if (depth == 0)
                         return at + 1;
         }

@@ -17,7 +17,7 @@ enum helm_status {
         HELM_UNEDITABLE,    // no scalar, or one that cannot be replaced by itself; or its key stands there twice
 };
 
-enum { HELM_FILE_MAX = 4 << 20, HELM_EVENTS_MAX = 500000 };
+enum { HELM_FILE_MAX = 4 << 20, HELM_EVENTS_MAX = 500000, HELM_DEPTH_MAX = 100 };
 
 // `content` has `size` bytes of UTF-8; the first document counts, as for Helm. On HELM_OK *ret_content (malloc'ed) and
 // *ret_size are the new file; an alias is replaced as such, an anchor stays with the new value.
