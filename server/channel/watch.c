@@ -194,10 +194,15 @@ static void take_events(struct call *call, PGresult *result, void (*tell)(struct
                         tell(call, result, row);
                 }
                 watch->again = true;
-        } else if (row_bool(result, 0, "more_comes")) { // behind a transaction that still runs: soon
-                lock(call);
-                organization_changed(server_channel(call->server), watch->watcher.organization, watch->watcher.wants);
-                unlock(call);
+        } else {
+                // Others' events that were passed over are not looked at again.
+                row_text(result, 0, "bound", watch->position, sizeof watch->position);
+                strcpy(watch->sequence, "0");
+                if (row_bool(result, 0, "more_comes")) { // behind a transaction that still runs: soon
+                        lock(call);
+                        organization_changed(server_channel(call->server), watch->watcher.organization, watch->watcher.wants);
+                        unlock(call);
+                }
         }
         look_if_free(call);
 }

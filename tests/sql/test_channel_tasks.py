@@ -643,6 +643,21 @@ class Order(ChannelCase):
             waiter.join()
         return answers[0]
 
+    def test_sessions_of_a_replica_that_died(self):
+        """One that begins anew holds its session's row, and wants its leases: who waits for the row has locked none."""
+        self.admin.sql("UPDATE replicas SET lease_time = now() - interval '1 second'")
+        holder, witness = self.session(None), self.session(None)
+        holder.sql('BEGIN')
+        holder.sql('SELECT FROM agent_sessions FOR UPDATE')
+        waiter = threading.Thread(target=lambda: self.tick(self.first, self.second, replica=str(uuid.uuid4())))
+        waiter.start()
+        try:
+            self.wait_for_lock()
+            witness.sql('SELECT FROM task_leases FOR UPDATE NOWAIT')
+        finally:
+            holder.sql('COMMIT')
+            waiter.join()
+
     def test_renewals(self):
         self.assertNotIn('LOST', self.holds_nothing_while_it_waits('task_leases', self.tick))
 
