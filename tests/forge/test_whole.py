@@ -146,11 +146,21 @@ def repository(shared_repository):
 
 
 @pytest.fixture
-def whole(tmp_path, v1, server, connect, proxy, repository):
-    """A started Agent."""
-    organization = e2e.Organization(v1, server, connect, "org-" + secrets.token_hex(6))
-    with contextlib.closing(Agent(tmp_path, organization, proxy, repository)) as agent:
-        yield agent.start()
+def make_whole(tmp_path, v1, connect, proxy, repository):
+    """make_whole(server) is a started Agent."""
+    with contextlib.ExitStack() as stack:
+
+        def make(server):
+            organization = e2e.Organization(v1, server, connect, "org-" + secrets.token_hex(6))
+            agent = Agent(tmp_path, organization, proxy, repository)
+            return stack.enter_context(contextlib.closing(agent)).start()
+
+        yield make
+
+
+@pytest.fixture
+def whole(make_whole, server):
+    return make_whole(server)
 
 
 def check_logs(agent, task, followed):
@@ -240,8 +250,9 @@ def test_the_agent_is_killed_in_the_middle_of_a_step(whole, proxy, request_, for
 
 
 @pytest.mark.parametrize("request_", [PUSH, OPEN], ids=["pushed", "opened"])
-def test_the_agent_is_killed_and_its_journal_is_lost(whole, proxy, request_):
-    """As a pod with its node: another attempt is handed what the platform was told of this one."""
+def test_the_agent_is_killed_and_its_journal_is_lost(make_server, make_whole, proxy, request_):
+    """As a pod with its node: when its lease has lapsed, another attempt is handed what the platform was told of it."""
+    whole = make_whole(make_server("--task-lease-ms", "5000"))
     fault = proxy.add(request_, forward=True)
     task, follower = whole.create()
     assert fault.happened.wait(SECONDS), whole.said()
@@ -250,7 +261,7 @@ def test_the_agent_is_killed_and_its_journal_is_lost(whole, proxy, request_):
     shutil.rmtree(whole.folder / "cache")
     whole.start()
     task = check_once(whole, task)
-    assert task.start_count == 2 and '"recovered"' not in whole.said()
+    assert task.start_count > 1 and '"recovered"' not in whole.said()
     logs = follower.end()
     check_logs(whole, task, logs)
     assert proxy.count(PUSH) == proxy.count(OPEN) == 1
