@@ -10,19 +10,28 @@ import json
 import os
 import secrets
 import shutil
+import re
 import signal
+import ssl
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
+import grpc
 import pytest
+from google.protobuf import json_format
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "e2e"))
 
 from calls import until  # noqa: E402
 from genied import BUILD, run  # noqa: E402
+from test_run import Run, env_of  # noqa: E402
 
 # It is named conftest.py as this folder's own, so it is loaded by its path.
 spec = importlib.util.spec_from_file_location("e2e_conftest", HERE.parent / "e2e/conftest.py")
@@ -312,3 +321,54 @@ def test_the_token_stays_with_the_agent(whole, proxy, server):
             assert form not in text, f"the token is in the {what}"
     for path in [*(whole.folder / "state").rglob("*"), *(whole.folder / "cache").rglob("*")]:
         assert not path.is_file() or whole.token.encode() not in path.read_bytes(), path
+
+
+@pytest.fixture
+def runner():
+    # Not pytest's own folder: PostgreSQL's and Gitea's users have to get there.
+    folder = Path(tempfile.mkdtemp(prefix="genie-run.", dir="/tmp"))
+    folder.chmod(0o711)
+    runner = Run(folder / "kept")
+    yield runner
+    if runner.process and runner.process.poll() is None:
+        runner.stop(signal.SIGTERM)
+    shutil.rmtree(folder)
+
+
+def do_the_tours_pull_request(v1, runner, said):
+    """The request that the tour prints, sent; the task as it has ended."""
+    env = env_of(runner.folder)
+    key = grpc.access_token_call_credentials(env["GENIE_API_KEY"])
+    secure = grpc.ssl_channel_credentials(Path(env["GENIE_CA_FILE"]).read_bytes())
+    with grpc.secure_channel(env["GENIE_ENDPOINT"], grpc.composite_channel_credentials(secure, key)) as channel:
+        tasks = v1.TaskServiceStub(channel)
+        [request] = [r for r in re.findall(r"-d '([^']*)'", said) if "pull_request" in r]
+        task = tasks.CreateTask(json_format.Parse(request, v1.CreateTaskRequest()))
+        log = b"".join(p.data for p in tasks.ReadTaskLog(v1.ReadTaskLogRequest(name=task.name, follow=True), timeout=SECONDS))
+        task = tasks.GetTask(v1.GetTaskRequest(name=task.name))
+    assert task.state == v1.Task.SUCCEEDED and task.outputs["pull_request_url"].encode() in log, (task, log)
+    return task
+
+
+def test_tools_run_with_a_git_host(v1, runner):
+    options = "--git-host", "--build-type", BUILD.name
+    said = runner.start(*options)
+    [pages] = re.findall(r"^https://127.0.0.1:\d+/acme/shop/pulls$", said, re.MULTILINE)
+    first = do_the_tours_pull_request(v1, runner, said).outputs["pull_request_url"]
+    assert first == f"{pages}/1"
+    token = (runner.folder / "git-token").read_text().strip()
+    assert token not in said and stat.S_IMODE((runner.folder / "git-token").stat().st_mode) == 0o600
+    context = ssl.create_default_context(cafile=runner.folder / "gitea/ca.pem")
+    with urllib.request.urlopen(f"{first}.diff", context=context) as diff:
+        assert b"\n-replicaCount: 2   # enough" in (text := diff.read()) and b"\n+replicaCount: 3   # enough" in text
+    assert runner.stop()[0] == 0
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(pages, context=context)
+
+    said = runner.start(*options)
+    assert pages in said and (runner.folder / "git-token").read_text().strip() == token
+    assert do_the_tours_pull_request(v1, runner, said).outputs["pull_request_url"] == f"{pages}/2"
+    assert runner.stop()[0] == 0
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert str(runner.folder).encode() not in process.read_bytes()
