@@ -142,11 +142,12 @@ void batch_send(struct batch *batch, bool empty) {
         }
 }
 
-// Whether the same may succeed later. A deadlock with a call of somebody's ends as soon as one of them starts anew; what
-// is too large (54) stays so.
+// Whether the same may succeed later. A deadlock with a call of somebody's ends as soon as one of them starts anew;
+// what is too large (54) stays so.
 static bool may_pass(enum storage_outcome outcome, const PGresult *result) {
         const char *state = outcome == STORAGE_REFUSED ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : "";
-        return outcome != STORAGE_REFUSED || (state && (!strncmp(state, "40", 2) || (*state == '5' && strncmp(state, "54", 2))));
+        return outcome != STORAGE_REFUSED ||
+               (state && (!strncmp(state, "40", 2) || (*state == '5' && strncmp(state, "54", 2))));
 }
 
 static void give_up(struct batch *batch, const PGresult *result) {

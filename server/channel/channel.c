@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPLICA_LEASE_MS = 15000, BIND_ARENA = 1 << 20, LEAVE_MS = 2000, LOOK_SECONDS = 5 };
+enum { REPLICA_LEASE_MS = 15000, BIND_ARENA = 1 << 20, LEAVE_MS = 2000, LOOK_SECONDS = 5, END_MS = 1000 };
 static const int64_t MILLISECOND = 1000000;
 
 // --- Its statements ---
@@ -69,6 +69,12 @@ void organization_changed(struct channel *channel, struct organization *organiza
         organization->changed |= changes;
         if (!organization->changed_prev) // utlist's first has one too
                 DL_APPEND2(channel->changed, organization, changed_prev, changed_next);
+}
+
+int64_t channel_newer(struct channel *channel, const struct session *session) {
+        struct session *other;
+        HASH_FIND_STR(channel->sessions, session->agent_id, other);
+        return other && other->epoch > session->epoch ? other->epoch : 0;
 }
 
 bool channel_enter(struct channel *channel, struct session *session) {
@@ -194,6 +200,10 @@ static void watch_sessions(struct channel *channel, int64_t now) {
         struct session *session, *next;
         HASH_ITER(hh, channel->sessions, session, next) {
                 session_second(session, now);
+                if (session->end.reason && session->end.time < now - END_MS * MILLISECOND)
+                        stream_abort(session->call); // it does not read why it ends
+                if (session->paused)                 // it is not silent: nobody listens to it now
+                        session->heard = now;
                 if (session->heard < silent)
                         session_end(session, CODE_DEADLINE_EXCEEDED, "SILENT", "SILENT",
                                 "nothing was heard of the agent for too long");
@@ -239,17 +249,8 @@ void channel_drain(struct channel *channel, unsigned spread_ms, unsigned deadlin
         channel->draining = true;
         channel->drain_end = now_ns() + deadline_ms * MILLISECOND;
         // Slots at even distances: the others take the agents in at a steady rate.
-        for (struct session *session = channel->sessions; session; session = session->hh.next, i++) {
-                PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
-                Devopsgenie__V1__Drain drain = DEVOPSGENIE__V1__DRAIN__INIT;
-                Google__Protobuf__Duration reconnect_in = duration_of((int64_t)spread_ms * i / count),
-                                           deadline = duration_of(deadline_ms);
-                drain.reconnect_in = &reconnect_in;
-                drain.deadline = &deadline;
-                message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_DRAIN;
-                message.drain = &drain;
-                session_post(session, &message);
-        }
+        for (struct session *session = channel->sessions; session; session = session->hh.next, i++)
+                session_drain(session, (int64_t)spread_ms * i / count, deadline_ms);
         for (struct organization *organization = channel->organizations; organization;
                 organization = organization->hh.next)
                 watchers_wake(organization, ~0U); // they see that it drains

@@ -84,6 +84,9 @@ bool channel_submit(struct channel *channel, struct storage_operation *operation
         enum internal_statement statement, const ProtobufCMessage *message, const char *organization_id,
         void (*done)(struct storage_operation *, enum storage_outcome, PGresult *)) __attribute__((warn_unused_result));
 
+// The epoch of a session of the same agent that is newer; 0: there is none here.
+int64_t channel_newer(struct channel *channel, const struct session *session);
+
 // A session begins, in the place of an older one of its agent; and it ends. False where there is no memory.
 bool channel_enter(struct channel *channel, struct session *session) __attribute__((warn_unused_result));
 void channel_leave(struct channel *channel, struct session *session);

@@ -18,6 +18,8 @@ enum {
         BUDGET_FIRST = 1000,
         RETRY_SUPERSEDED_MS = 60000,
         RETRY_DRAINING_MS = 1000,
+        LABEL_MAX = 100,
+        OUTPUT_MAX = 2000,
 };
 
 static void finish(struct call *call, enum code code, const char *reason, const char *text) {
@@ -29,6 +31,30 @@ static void finish(struct call *call, enum code code, const char *reason, const 
 static void lock(struct call *call) { pthread_mutex_lock(&server_channel(call->server)->mutex); }
 
 static void unlock(struct call *call) { pthread_mutex_unlock(&server_channel(call->server)->mutex); }
+
+// --- What a map may hold: its fields have no rules of their own ---
+
+static bool fits(const char *text, size_t max) {
+        size_t characters = 0;
+        for (; *text && characters <= max; text++)
+                characters += (*text & 0xc0) != 0x80;
+        return characters <= max;
+}
+
+static bool check_labels(struct call *call, const Hello *hello) {
+        for (size_t i = 0; i < hello->n_labels; i++)
+                if (!fits(hello->labels[i]->key, LABEL_MAX) || !fits(hello->labels[i]->value, LABEL_MAX))
+                        return call_refuse_field(call, "hello.labels", "has one of more than %d characters", LABEL_MAX);
+        return true;
+}
+
+static bool check_outputs(struct call *call, const Devopsgenie__V1__Result *result) {
+        for (size_t i = 0; i < result->n_outputs; i++)
+                if (!fits(result->outputs[i]->key, OUTPUT_MAX) || !fits(result->outputs[i]->value, OUTPUT_MAX))
+                        return call_refuse_field(
+                                call, "result.outputs", "has one of more than %d characters", OUTPUT_MAX);
+        return true;
+}
 
 // --- Hello ---
 
@@ -97,17 +123,6 @@ static struct session *new_session(struct call *call, const WorkerMessage *messa
         memcpy(session->organization_id, principal->organization_id, UUID_SIZE);
         snprintf(session->slug, sizeof session->slug, "%s", principal->organization_slug);
         return session;
-}
-
-static void retry_later(struct session *session, int64_t after_ms, const char *reason) {
-        PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
-        Devopsgenie__V1__RetryLater later = DEVOPSGENIE__V1__RETRY_LATER__INIT;
-        Google__Protobuf__Duration after = duration_of(after_ms);
-        later.after = &after;
-        later.reason = (char *)(uintptr_t)reason;
-        message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_RETRY_LATER;
-        message.retry_later = &later;
-        session_post(session, &message);
 }
 
 // --- Welcome ---
@@ -191,9 +206,16 @@ static void welcome(struct session *session, const Devopsgenie__Internal__Sessio
 static void begin(struct session *session, const Devopsgenie__Internal__SessionStarted *started) {
         struct channel *channel = session->channel;
         session->epoch = started->session_epoch;
+        // Of two that began at once, the answer for the newer may have come first.
+        int64_t newer = channel_newer(channel, session);
         if (started->superseded) {
-                retry_later(session, RETRY_SUPERSEDED_MS, "SUPERSEDED");
-                session_supersede(session, started->session_epoch);
+                session_retry_later(session, RETRY_SUPERSEDED_MS, "SUPERSEDED");
+                session_end(session, CODE_UNAVAILABLE, "SUPERSEDED", "PROTOCOL",
+                        "a newer instance of the agent is connected");
+                return;
+        }
+        if (newer) {
+                session_supersede(session, newer);
                 return;
         }
         if (!channel_enter(channel, session)) {
@@ -201,6 +223,8 @@ static void begin(struct session *session, const Devopsgenie__Internal__SessionS
                 return;
         }
         welcome(session, started);
+        if (channel->draining) // since this one said Hello
+                session_drain(session, 0, (channel->drain_end - now_ns()) / 1000000);
         if (started->key_offered)
                 session_offer_key(session);
         channel_note(channel, CHANGE_CANCELS | CHANGE_TASKS, session->organization_id, NULL, /* tell= */ false);
@@ -255,6 +279,13 @@ static void open(struct call *call, const WorkerMessage *message) {
                 stream_finish(call);
 }
 
+static bool is_draining(struct call *call) {
+        lock(call);
+        bool draining = server_channel(call->server)->draining;
+        unlock(call);
+        return draining;
+}
+
 static void say_hello(struct call *call, const WorkerMessage *message) {
         const Hello *hello = message->part_case == DEVOPSGENIE__V1__WORKER_MESSAGE__PART_HELLO ? message->hello : NULL;
         if (!hello) {
@@ -264,12 +295,14 @@ static void say_hello(struct call *call, const WorkerMessage *message) {
                         "this server speaks version %d of the protocol, and none of the agent's", PROTOCOL_VERSION);
                 call_refusal_metadata(call, "supported", "1");
                 stream_finish(call);
-        } else if (server_channel(call->server)->draining) {
+        } else if (!check_labels(call, hello)) {
+                stream_finish(call);
+        } else if (is_draining(call)) {
                 struct session *session = new_session(call, message);
                 call->state = session;
                 if (session) {
                         lock(call);
-                        retry_later(session, RETRY_DRAINING_MS, "DRAINING");
+                        session_retry_later(session, RETRY_DRAINING_MS, "DRAINING");
                         unlock(call);
                 }
                 finish(call, CODE_UNAVAILABLE, "DRAINED", "this server stops");
@@ -303,7 +336,9 @@ static void message(struct call *call, ProtobufCMessage *received) {
                 say_hello(call, message);
                 return;
         }
-        if (!validate_message(call, call->method->rules, received)) {
+        bool is_result = message->part_case == DEVOPSGENIE__V1__WORKER_MESSAGE__PART_RESULT;
+        if (!validate_message(call, call->method->rules, received) ||
+                (is_result && !check_outputs(call, message->result))) {
                 stream_finish(call);
                 return;
         }
@@ -327,7 +362,12 @@ static void half_closed(struct call *call) {
 
 static void woken(struct call *call) {
         struct session *session = call->state;
-        if (session && (session->paused || session->end.reason))
+        if (!session)
+                return;
+        lock(call);
+        bool acts = session->paused || session->end.reason;
+        unlock(call);
+        if (acts)
                 act(call);
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UNANSWERED_MAX = 64, MESSAGES_A_SECOND = 1000, STEP_MAX = 800 };
+enum { UNANSWERED_MAX = 64, MESSAGES_A_SECOND = 1000, STEP_MAX = 800, RETRY_OVERLOADED_MS = 5000 };
 
 // The ways of an attempt; what is not here does not happen.
 static const bool attempt_ways[ATTEMPT_STATES][ATTEMPT_STATES] = {
@@ -52,7 +52,35 @@ void session_end(struct session *session, enum code code, const char *reason, co
         session->end.reason = reason;
         session->end.told = told;
         session->end.message = message;
+        session->end.time = now_ns();
         stream_wake(session->call);
+}
+
+void session_retry_later(struct session *session, int64_t after_ms, const char *reason) {
+        PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
+        Devopsgenie__V1__RetryLater later = DEVOPSGENIE__V1__RETRY_LATER__INIT;
+        Google__Protobuf__Duration after = duration_of(after_ms);
+        later.after = &after;
+        later.reason = (char *)(uintptr_t)reason;
+        message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_RETRY_LATER;
+        message.retry_later = &later;
+        session_post(session, &message);
+}
+
+void session_overload(struct session *session) {
+        session_retry_later(session, RETRY_OVERLOADED_MS, "OVERLOADED");
+        session_end(session, CODE_UNAVAILABLE, "OVERLOADED", "PROTOCOL", "too much waits for the database");
+}
+
+void session_drain(struct session *session, int64_t reconnect_in_ms, int64_t deadline_ms) {
+        PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
+        Devopsgenie__V1__Drain drain = DEVOPSGENIE__V1__DRAIN__INIT;
+        Google__Protobuf__Duration reconnect_in = duration_of(reconnect_in_ms), deadline = duration_of(deadline_ms);
+        drain.reconnect_in = &reconnect_in;
+        drain.deadline = &deadline;
+        message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_DRAIN;
+        message.drain = &drain;
+        session_post(session, &message);
 }
 
 void session_supersede(struct session *session, int64_t epoch) {
@@ -187,11 +215,19 @@ int session_free(const struct session *session, int kind) {
         return session->free[kind] < room ? session->free[kind] : room;
 }
 
+// An agent gets what it has said that it can do, whatever it wants then.
+static bool can_do(const struct session *session, int kind) {
+        for (size_t i = 0; i < session->hello->n_kinds; i++)
+                if ((int)session->hello->kinds[i] == kind)
+                        return true;
+        return false;
+}
+
 static void take_credits(struct session *session, const Devopsgenie__V1__Credits *credits, int64_t ack_seq) {
         memset(session->free, 0, sizeof session->free);
         for (size_t i = 0; i < credits->n_free; i++) {
                 int kind = (int)credits->free[i]->kind, free = credits->free[i]->free;
-                if (kind > 0 && kind < KINDS)
+                if (kind > 0 && kind < KINDS && can_do(session, kind))
                         session->free[kind] = free < 0 ? 0 : free < ATTEMPTS_MAX ? free : ATTEMPTS_MAX;
         }
         // What was offered behind the last message that the agent had seen is not in its count.

@@ -44,7 +44,7 @@ struct attempt {
         } log[LOG_PARTS];
         int percent;
         char *step;
-        bool renew, cancel_told;
+        bool renew, cancel_told, log_full;
         int cancel_mode;
         int64_t cancel_grace_ms;
 };
@@ -68,9 +68,10 @@ struct session {
         int64_t renew_seq, renew_under_way; // LeaseRenew to be acknowledged; 0: none
         struct attempt *attempts;
         unsigned attempt_count, attempt_room, ended_count; // of which so many have ended, and make room for others
-        struct { // why it is to end; NULL reason: it is not
+        struct {                                           // why it is to end; NULL reason: it is not
                 enum code code;
                 const char *reason, *told, *message; // for the call; WatchAgentsResponse.reason
+                int64_t time;                        // since when; CLOCK_MONOTONIC nanoseconds
         } end;
         struct session *prev, *next; // of the organization
         UT_hash_handle hh;
@@ -84,6 +85,15 @@ void session_post(struct session *session, PlatformMessage *message);
 
 // Ends the session's call soon. The first reason stands. All texts are static; `told`: what watchers are told.
 void session_end(struct session *session, enum code code, const char *reason, const char *told, const char *message);
+
+// Tells the agent to come back later; who calls ends the session. `reason` is static.
+void session_retry_later(struct session *session, int64_t after_ms, const char *reason);
+
+// Ends it because there is no room for what it says.
+void session_overload(struct session *session);
+
+// Tells the agent to come back to another server.
+void session_drain(struct session *session, int64_t reconnect_in_ms, int64_t deadline_ms);
 
 // Takes a message in.
 void session_take(struct session *session, const WorkerMessage *message);

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LOG_CHUNK_MAX = 65536, OUTPUT_MAX = 2000, MESSAGE_MAX = 2000, SMALL = 4000 };
+enum { LOG_CHUNK_MAX = 65536, SMALL = 4000 };
 
 bool task_named(const char *slug, const char *name, char ret_task[UUID_SIZE]) {
         static const char before[] = "organizations/", between[] = "/tasks/";
@@ -44,7 +44,7 @@ static void *add_report(struct batch *batch, struct session *session, const Prot
         ProtobufCMessage *item = batch_add(batch, session, descriptor, bytes + SMALL / 4);
         Devopsgenie__Internal__Attempt *attempt = item ? batch_add_part(batch, sizeof *attempt) : NULL;
         if (!attempt || !name_attempt(batch, session, attempt, task, number, fence)) {
-                session_end(session, CODE_UNAVAILABLE, "OVERLOADED", "PROTOCOL", "too much waits for the database");
+                session_overload(session);
                 return NULL;
         }
         const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(descriptor, "attempt");
@@ -89,7 +89,7 @@ void take_ack(struct session *session, const Devopsgenie__V1__TaskAck *ack) {
         Devopsgenie__Internal__Attempt *item = batch_add(
                 batch, session, &devopsgenie__internal__attempt__descriptor, SMALL / 4);
         if (!item || !name_attempt(batch, session, item, task, ack->attempt, ack->fence)) {
-                session_end(session, CODE_UNAVAILABLE, "OVERLOADED", "PROTOCOL", "too much waits for the database");
+                session_overload(session);
                 return;
         }
         session->unanswered++;
@@ -192,10 +192,18 @@ static void post_result_ack(
         session_post(session, &message);
 }
 
+// At most: a character that JSON escapes needs six.
+static size_t json_size(const char *text) {
+        size_t size = 0;
+        for (; *text; text++)
+                size += (unsigned char)*text < 0x20 ? 6 : *text == '"' || *text == '\\' ? 2 : 1;
+        return size;
+}
+
 static size_t size_of_outputs(const Devopsgenie__V1__Result *result) {
         size_t size = 0;
         for (size_t i = 0; i < result->n_outputs; i++)
-                size += strlen(result->outputs[i]->key) + strlen(result->outputs[i]->value) + SMALL / 40;
+                size += json_size(result->outputs[i]->key) + json_size(result->outputs[i]->value) + SMALL / 40;
         return size;
 }
 
@@ -226,6 +234,11 @@ void take_result(struct session *session, const Devopsgenie__V1__Result *result)
         copy_outputs(batch, item, result);
         item->stdout_end = end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDOUT);
         item->stderr_end = end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDERR);
+        const struct attempt *attempt = attempt_find(session, task, result->attempt, result->fence);
+        if (attempt && attempt->log_full) { // what was refused does not come
+                item->stdout_end = attempt->log[0].accepted;
+                item->stderr_end = attempt->log[1].accepted;
+        }
 }
 
 void endings_done(struct channel *channel, const struct load *load, const PGresult *result) {
@@ -348,7 +361,7 @@ static uint32_t crc32c(const ProtobufCBinaryData *data) {
 static Devopsgenie__V1__LogAck__Problem problem_of(
         const struct session *session, const struct attempt *attempt, const Devopsgenie__V1__LogChunk *chunk) {
         int part = part_of((int)chunk->stream);
-        int64_t accepted = attempt->log[part].accepted, size = (int64_t)chunk->data.len;
+        int64_t accepted = attempt->log[part].accepted;
         int64_t total = attempt->log[0].accepted + attempt->log[1].accepted;
         if (chunk->data.len > LOG_CHUNK_MAX)
                 return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__CHUNK_TOO_LARGE;
@@ -356,7 +369,8 @@ static Devopsgenie__V1__LogAck__Problem problem_of(
                 return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__CHECKSUM;
         if (chunk->offset < 0 || chunk->offset > accepted)
                 return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__GAP;
-        if (chunk->offset + size <= accepted)
+        int64_t size = chunk->offset + (int64_t)chunk->data.len - accepted; // of what is new
+        if (size <= 0)
                 return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__PROBLEM_UNSPECIFIED;
         if (total + size > (int64_t)session->channel->config.max_log_bytes)
                 return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FULL;
@@ -394,9 +408,10 @@ void take_log(struct session *session, const Devopsgenie__V1__LogChunk *chunk) {
                 return;
         }
         Devopsgenie__V1__LogAck__Problem problem = problem_of(session, attempt, chunk);
-        bool is_new = chunk->offset + (int64_t)chunk->data.len > attempt->log[part].accepted ||
-                      (chunk->eof && chunk->offset + (int64_t)chunk->data.len == attempt->log[part].accepted);
-        if (!problem && is_new)
+        attempt->log_full |= problem == DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FULL;
+        // Where there is no problem, its offset is in the log, and nothing overflows.
+        int64_t size = problem ? -1 : chunk->offset + (int64_t)chunk->data.len - attempt->log[part].accepted;
+        if (size > 0 || (size == 0 && chunk->eof))
                 add_piece(session, attempt, chunk);
         else
                 post_log_ack(session, chunk->task, chunk->attempt, part, attempt->log[part].durable, problem);

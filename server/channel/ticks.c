@@ -30,9 +30,16 @@ static bool add_renewal(struct session *session, struct attempt *attempt) {
         return true;
 }
 
+static unsigned count_renewals(const struct session *session) {
+        unsigned count = 0;
+        for (unsigned i = 0; i < session->attempt_count; i++)
+                count += session->attempts[i].renew && session->attempts[i].state == ATTEMPT_RUNNING;
+        return count;
+}
+
 // Of a session whose agent has renewed, all attempts or none go with this tick, so that one LeaseAck answers for all.
 static void add_renewals(struct session *session, unsigned *count) {
-        if (!session->renew_seq || session->renew_under_way || *count + session->attempt_count > RENEWALS_MAX)
+        if (!session->renew_seq || session->renew_under_way || *count + count_renewals(session) > RENEWALS_MAX)
                 return;
         for (unsigned i = 0; i < session->attempt_count; i++)
                 if (session->attempts[i].renew && session->attempts[i].state == ATTEMPT_RUNNING) {

@@ -115,6 +115,7 @@ static bool submit(struct core_call *call, void (*done)(struct storage_operation
 static void ended(struct core_call *call) {
         pthread_mutex_lock(&call->lock);
         call->under_way = false;
+        call->query_finished = is_stream(call); // at once: a stream that closes waits for the one or the other
         pthread_mutex_unlock(&call->lock);
 }
 
@@ -270,16 +271,16 @@ const struct binding *server_binding(const struct server *server, enum internal_
 // A stream's result waits for the stream thread; a unary call goes on here, on the storage thread.
 static void query_ended(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result) {
         struct core_call *call = TAG_OWNER(operation, operation);
-        ended(call);
         if (is_stream(call)) {
                 call->query_result = PQcopyResult(result, PG_COPYRES_ATTRS | PG_COPYRES_TUPLES);
                 call->query_outcome = outcome;
                 if (outcome != STORAGE_OK)
                         call_check_outcome(call, outcome, result);
-                call->query_finished = true;
+                ended(call);
                 stream_wake(&call->call);
                 return;
         }
+        ended(call);
         if (call_check_outcome(call, outcome, result))
                 call->query_done(&call->call, result);
         call_run(call);

@@ -238,6 +238,11 @@ void stream_finish(struct call *c) {
         }
 }
 
+void stream_abort(struct call *call) {
+        grpc_call_cancel_with_status(
+                core_of(call)->core, GRPC_STATUS_UNAVAILABLE, "nothing is read of the stream", NULL);
+}
+
 // Lets the handler clean up, once, when nothing of the call is under way any more. It may run one more statement.
 static void tell_closed(struct core_call *call) {
         if (call->cleaning || !call->started || !call->call.method->stream->closed)
@@ -246,7 +251,7 @@ static void tell_closed(struct core_call *call) {
         call->call.method->stream->closed(&call->call);
 }
 
-// A statement that is under way keeps the call until its result has come.
+// A statement that is under way keeps the call until its handler has got the result.
 static void closed(struct tag *tag, bool ok) {
         struct core_call *call = TAG_OWNER(tag, closed);
         (void)ok;
@@ -254,8 +259,8 @@ static void closed(struct tag *tag, bool ok) {
         is_heard(call); // or will never be
         pthread_mutex_lock(&call->lock);
         call->gone = call->close_cancelled;
-        bool waits = call->under_way;
-        if (call->gone && waits)
+        bool waits = call->under_way || call->query_finished;
+        if (call->gone && call->under_way)
                 storage_cancel(call->call.server->config.storage, &call->operation);
         pthread_mutex_unlock(&call->lock);
         if (!call->finishing) {
@@ -276,14 +281,18 @@ static void woken(struct tag *tag, bool ok) {
         const struct stream_handler *handler = call->call.method->stream;
         (void)ok;
         atomic_exchange(&call->wake_posted, false);
+        pthread_mutex_lock(&call->lock);
         bool held = call->query_finished; // by the statement
+        bool waits = call->under_way;     // it was another wake
+        call->query_finished = false;
+        pthread_mutex_unlock(&call->lock);
         if (call->is_closed) {
                 if (held && call->started) // what the statement has made is the handler's to undo
                         query_deliver(call);
-                call->query_finished = false;
-                tell_closed(call);
+                if (!waits)
+                        tell_closed(call);
         } else if (call->finishing) {
-                call->query_finished = false;
+                ; // what it has found is for nobody
         } else if (!call->started) {
                 if (held)
                         query_deliver(call);

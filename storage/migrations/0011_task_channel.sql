@@ -4,11 +4,12 @@
 --
 -- What runs often is in PL/pgSQL, which keeps its plans: a function in SQL is parsed and planned at every call.
 --
--- Locks are taken in one order, so that nobody waits in a circle: tasks' rows, then their leases, then their attempts,
--- each by their ids. What many agents say at once comes in any order, and a statement locks rows as its plan has them:
--- those of a batch are therefore locked before it.
+-- Locks are taken in one order, so that nobody waits in a circle: sessions, then tasks' rows, then their leases, then
+-- their attempts, each by their ids. What many agents say at once comes in any order, and a statement locks rows as its
+-- plan has them: those of a batch are therefore locked before it.
 
-CREATE SEQUENCE task_fences CACHE 32;
+-- Without a cache: the fences of a task ascend, whichever connection makes them.
+CREATE SEQUENCE task_fences;
 GRANT USAGE ON SEQUENCE task_fences TO genie_system;
 
 CALL allow_system('tasks_live', 'SELECT, INSERT, UPDATE, DELETE');
@@ -294,7 +295,8 @@ CREATE FUNCTION state_after_result(state text, status int, permanent boolean, st
 AS $$
   SELECT CASE WHEN status = 1 THEN 'SUCCEEDED'
               WHEN state = 'CANCELLING' AND status = 3 THEN 'CANCELLED'
-              WHEN state = 'RUNNING' AND NOT permanent AND start_count < max_attempts THEN 'PENDING'
+              WHEN state = 'RUNNING' AND NOT permanent
+                THEN CASE WHEN start_count < max_attempts THEN 'PENDING' ELSE 'DEAD' END
               ELSE 'FAILED' END
 $$;
 
@@ -541,6 +543,18 @@ BEGIN
   INSERT INTO replicas (replica_id, lease_time) VALUES ($1, now() + $2)
     ON CONFLICT (replica_id) DO UPDATE SET lease_time = excluded.lease_time;
 
+  -- Replicas that died: their agents are no longer connected. Before leases are locked: a session that begins waits for
+  -- those when it holds its own row.
+  IF EXISTS (SELECT FROM replicas r WHERE r.lease_time < now()) THEN
+    WITH dead AS (
+      SELECT r.replica_id, r.lease_time FROM replicas r WHERE r.lease_time < now() FOR UPDATE SKIP LOCKED
+    ), closed AS (
+      UPDATE agent_sessions s SET disconnect_time = dead.lease_time, disconnect_reason = 'REPLICA_LOST'
+        FROM dead WHERE s.replica_id = dead.replica_id AND s.disconnect_time IS NULL
+    )
+    DELETE FROM replicas r USING dead WHERE r.replica_id = dead.replica_id;
+  END IF;
+
   PERFORM lock_leases($4, $5);
   RETURN QUERY
     WITH renewal AS (
@@ -559,17 +573,6 @@ BEGIN
       FROM renewal r WHERE r.item NOT IN (SELECT item FROM renewed);
 
   PERFORM lapse_leases(1000);
-
-  -- Replicas that died: their agents are no longer connected.
-  IF EXISTS (SELECT FROM replicas r WHERE r.lease_time < now()) THEN
-    WITH dead AS (
-      SELECT r.replica_id, r.lease_time FROM replicas r WHERE r.lease_time < now() FOR UPDATE SKIP LOCKED
-    ), closed AS (
-      UPDATE agent_sessions s SET disconnect_time = dead.lease_time, disconnect_reason = 'REPLICA_LOST'
-        FROM dead WHERE s.replica_id = dead.replica_id AND s.disconnect_time IS NULL
-    )
-    DELETE FROM replicas r USING dead WHERE r.replica_id = dead.replica_id;
-  END IF;
 
   RETURN QUERY
     SELECT 'PENDING', NULL::bigint, w, NULL::uuid, NULL::uuid, NULL::int, NULL::bigint, NULL::smallint, NULL::bigint,

@@ -257,6 +257,21 @@ def test_a_result_with_too_many_outputs_is_a_message_that_is_not_valid(scene, ag
     assert scene.state(task) == "RUNNING"
 
 
+def test_outputs_that_grow_on_their_way_to_the_database(scene, agent):
+    """A control character is six in JSON: what waits for one statement still fits into it."""
+    stream = agent.stream()
+    offer = stream.start(scene.task())
+    outputs = {str(n): "\x01" * 2000 for n in range(50)}
+    with scene.transaction() as run:
+        run("LOCK TABLE task_attempts IN ACCESS EXCLUSIVE MODE")
+        for _ in range(45):
+            stream.result(about(offer, fence=offer.fence + 1), outputs=outputs)
+        stream.barrier()
+    for _ in range(45):
+        stream.expect("result_ack")
+    stream.finish(offer)
+
+
 @pytest.mark.parametrize("retry_after", [
     Duration(nanos=2_000_000_000), Duration(nanos=-1), Duration(seconds=-(2**63)), Duration(seconds=3600, nanos=1),
 ])  # fmt: skip
@@ -430,7 +445,7 @@ def test_an_offered_task_is_cancelled_at_once_and_not_granted(v1, scene, agent):
     offer = stream.offered(task)
     assert scene.cancel(task).state == v1.Task.CANCELLED
     stream.send(task_ack=v1.TaskAck(**named(offer)))
-    stream.expect("lease_lost", task=task.name, attempt=1, fence=offer.fence, reason="CANCELLED")
+    stream.expect("lease_lost", task=task.name, attempt=1, fence=offer.fence, reason="FENCED")
     stream.finish(offer, answer="FENCED")
     assert scene.state(task) == "CANCELLED"
 

@@ -313,6 +313,42 @@ def test_a_flood_of_nonsense_about_tasks(v1, scene, agent):
     assert scene.state(task) == "PENDING" and not scene.rows("task_effects")
 
 
+def test_who_is_not_listened_to_is_not_silent(v1, make_server, make_scene):
+    """While the database takes nothing, an agent with much to say is not read; it has not gone for that."""
+    scene = make_scene(make_server("--agent-heartbeat-ms", "1000", "--agent-silence-ms", "2000"))
+    stream = scene.agent().stream()
+    offer = stream.start(scene.task())
+    with scene.transaction() as run:
+        run("LOCK TABLE task_effects IN ACCESS EXCLUSIVE MODE")
+        for n in range(100):
+            stream.send(side_effect=v1.SideEffect(**named(offer), key=f"key-{n}", reference="r"))
+        for _ in range(2):  # who is silent from now on is noticed
+            scene.agent().stream().ends("DEADLINE_EXCEEDED", "SILENT")
+    for n in range(100):
+        stream.expect("side_effect_ack", key=f"key-{n}")
+
+
+def test_a_session_that_begins_while_the_server_drains(make_server, make_scene):
+    """It is told so, as those are that stood already."""
+    server = make_server("--drain-pause-ms", "0", "--drain-timeout-ms", "20000")
+    scene = make_scene(server)
+    agent, other = scene.agent(), scene.agent().stream()
+    with scene.transaction() as run:
+        run(f"SELECT FROM agents WHERE agent_id = '{agent.uid}' FOR UPDATE")
+        stream = agent.dial()
+        stream.hello()
+        until(scene.waiting)
+        server.process.terminate()
+        other.expect("drain")
+    stream.expect("welcome")
+    told = stream.expect("drain")
+    assert 0 < told.deadline.ToTimedelta().total_seconds() <= 20
+    for each in (stream, other):
+        each.half_close()
+        each.ends("OK")
+    assert server.process.wait(60) == 0
+
+
 def test_a_reader_that_does_not_read(v1, scene, agent):
     """Its stream ends when what waits for it is too much; the platform's memory is not its to fill.
 

@@ -287,3 +287,28 @@ def test_a_watcher_ends_with_its_server_and_resumes(v1, make_server, make_scene)
     again = scene.watch(resume_token=watch.token)
     scene.cancel(task)
     assert ways(v1, again.take(1), task) == [("PENDING", "CANCELLED", 0)]
+
+
+def test_who_leaves_while_a_look_is_under_way(v1, scene):
+    """Streams that end at any moment of a statement: before it, while it runs, between its end and its taking over."""
+    task, failures = scene.task(), []
+
+    def come_and_go():
+        try:
+            for n in range(150):
+                watch = scene.tasks.WatchTasks(v1.WatchTasksRequest(parent=scene.name))
+                log = scene.tasks.ReadTaskLog(v1.ReadTaskLogRequest(name=task.name, follow=True))
+                next(watch)
+                if n % 5 == 0:
+                    scene.cancel(scene.task())  # wakes them all
+                log.cancel()
+                watch.cancel()
+        except grpc.RpcError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures and scene.get(task).name == task.name

@@ -9,19 +9,29 @@ import importlib.util
 import json
 import os
 import secrets
+import shutil
+import re
 import signal
+import ssl
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
+import grpc
 import pytest
+from google.protobuf import json_format
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "e2e"))
 
 from calls import until  # noqa: E402
 from genied import BUILD, run  # noqa: E402
+from test_run import Run, env_of  # noqa: E402
 
 # It is named conftest.py as this folder's own, so it is loaded by its path.
 spec = importlib.util.spec_from_file_location("e2e_conftest", HERE.parent / "e2e/conftest.py")
@@ -145,11 +155,21 @@ def repository(shared_repository):
 
 
 @pytest.fixture
-def whole(tmp_path, v1, server, connect, proxy, repository):
-    """A started Agent."""
-    organization = e2e.Organization(v1, server, connect, "org-" + secrets.token_hex(6))
-    with contextlib.closing(Agent(tmp_path, organization, proxy, repository)) as agent:
-        yield agent.start()
+def make_whole(tmp_path, v1, connect, proxy, repository):
+    """make_whole(server) is a started Agent."""
+    with contextlib.ExitStack() as stack:
+
+        def make(server):
+            organization = e2e.Organization(v1, server, connect, "org-" + secrets.token_hex(6))
+            agent = Agent(tmp_path, organization, proxy, repository)
+            return stack.enter_context(contextlib.closing(agent)).start()
+
+        yield make
+
+
+@pytest.fixture
+def whole(make_whole, server):
+    return make_whole(server)
 
 
 def check_logs(agent, task, followed):
@@ -183,7 +203,8 @@ def check_once(agent, task):
     assert agent.repository.content("values.yaml", branch) == values.encode()
     effects = agent.effects()
     assert effects["branch"] == f"{branch} {task.outputs['commit']}"
-    assert effects["pull_request"] == f"{pull['number']} {pull['html_url']}"
+    # One that was found by looking was noted before it was made.
+    assert effects["pull_request"] in (f"{pull['number']} {pull['html_url']}", f"opening {branch}")
     outcomes = agent.organization.stored("task_attempts", "string_agg(t.outcome, ',' ORDER BY t.attempt)").split(",")
     assert outcomes.count("SUCCEEDED") == 1 and outcomes[-1] == "SUCCEEDED"
     assert agent.organization.stored("task_events", "count(*) FILTER (WHERE t.to_state = 'SUCCEEDED')") == "1"
@@ -228,16 +249,36 @@ def test_the_agent_is_killed_in_the_middle_of_a_step(whole, proxy, request_, for
     assert whole.get(task).state == whole.v1.Task.RUNNING
     whole.start()
     task = check_once(whole, task)
-    assert task.start_count == 2
+    # Its journal tells it what it was at: the same attempt goes on, and so does its log.
+    assert '"recovered"' in whole.said() and task.start_count == task.attempt == 1
     logs = follower.end()
     check_logs(whole, task, logs)
+    assert logs[1].decode().count("repository ") == 2
     assert proxy.count(PUSH) == (2 if request_ == PUSH and not forward else 1)
     assert proxy.count(OPEN) == (2 if request_ == OPEN and not forward else 1)
 
 
+@pytest.mark.parametrize("request_", [PUSH, OPEN], ids=["pushed", "opened"])
+def test_the_agent_is_killed_and_its_journal_is_lost(make_server, make_whole, proxy, request_):
+    """As a pod with its node: when its lease has lapsed, another attempt is handed what the platform was told of it."""
+    whole = make_whole(make_server("--task-lease-ms", "5000"))
+    fault = proxy.add(request_, forward=True)
+    task, follower = whole.create()
+    assert fault.happened.wait(SECONDS), whole.said()
+    whole.kill()
+    shutil.rmtree(whole.folder / "state")
+    shutil.rmtree(whole.folder / "cache")
+    whole.start()
+    task = check_once(whole, task)
+    assert task.start_count > 1 and '"recovered"' not in whole.said()
+    logs = follower.end()
+    check_logs(whole, task, logs)
+    assert proxy.count(PUSH) == proxy.count(OPEN) == 1
+
+
 @pytest.mark.parametrize("request_, how, ending", [
     (FETCH, "GRACEFUL", "stopped; no branch was made, and no pull request"),
-    (OPEN, "FORCED", "stopped; there is the branch {branch}, and no pull request that this agent knows of"),
+    (OPEN, "FORCED", "pushing commit {commit}"),  # nothing that is logged after it counts
 ], ids=["fetching", "opening"])  # fmt: skip
 def test_a_task_is_cancelled_in_the_middle(whole, proxy, request_, how, ending):
     fault = proxy.add(request_)
@@ -245,13 +286,12 @@ def test_a_task_is_cancelled_in_the_middle(whole, proxy, request_, how, ending):
     assert fault.happened.wait(SECONDS), whole.said()
     whole.cancel(task, mode=how)
     task = whole.ended(task, whole.v1.Task.CANCELLED)
-    assert task.cancellation.answer == whole.v1.TaskCancellation.STOPPED
     branch = f"devopsgenie/{task.idempotency_key}"
     made = {branch} if request_ == OPEN else set()
     assert whole.pulls(task) == [] and {name for name in whole.repository.branches() if name == branch} == made
-    assert task.outputs.get("branch", "") == "".join(made)
+    assert task.outputs.get("branch", "") == "".join(made) and "pull_request_number" not in task.outputs
     logs = follower.end()
-    assert logs[1].decode().splitlines()[-1] == ending.format(branch=branch)
+    assert logs[1].decode().splitlines()[-1] == ending.format(commit=task.outputs.get("commit"))
     check_logs(whole, task, logs)
 
 
@@ -271,8 +311,8 @@ def test_the_token_stays_with_the_agent(whole, proxy, server):
     dump = run("pg_dump", "--data-only", server.database.superuser_url)
     branch = task.outputs["branch"]
     # That these are the places: the branch's name is in them, in hexadecimal where a column is bytes.
-    assert branch in dump and branch.encode().hex() in dump and branch.encode() in log and "recovered" not in log.decode()
-    assert task.uid in server.log.read_text() or task.uid in whole.said()
+    assert branch in dump and branch.encode().hex() in dump and branch.encode() in log
+    assert task.uid in whole.said() and "TaskService.CreateTask" in server.log.read_text()
     for what, text in {
         "database": dump, "server's log": server.log.read_text(), "agent's log": whole.said(), "task": str(task),
         "refused task": str(refused), "task's log": log.decode(),
@@ -281,3 +321,54 @@ def test_the_token_stays_with_the_agent(whole, proxy, server):
             assert form not in text, f"the token is in the {what}"
     for path in [*(whole.folder / "state").rglob("*"), *(whole.folder / "cache").rglob("*")]:
         assert not path.is_file() or whole.token.encode() not in path.read_bytes(), path
+
+
+@pytest.fixture
+def runner():
+    # Not pytest's own folder: PostgreSQL's and Gitea's users have to get there.
+    folder = Path(tempfile.mkdtemp(prefix="genie-run.", dir="/tmp"))
+    folder.chmod(0o711)
+    runner = Run(folder / "kept")
+    yield runner
+    if runner.process and runner.process.poll() is None:
+        runner.stop(signal.SIGTERM)
+    shutil.rmtree(folder)
+
+
+def do_the_tours_pull_request(v1, runner, said):
+    """The request that the tour prints, sent; the task as it has ended."""
+    env = env_of(runner.folder)
+    key = grpc.access_token_call_credentials(env["GENIE_API_KEY"])
+    secure = grpc.ssl_channel_credentials(Path(env["GENIE_CA_FILE"]).read_bytes())
+    with grpc.secure_channel(env["GENIE_ENDPOINT"], grpc.composite_channel_credentials(secure, key)) as channel:
+        tasks = v1.TaskServiceStub(channel)
+        [request] = [r for r in re.findall(r"-d '([^']*)'", said) if "pull_request" in r]
+        task = tasks.CreateTask(json_format.Parse(request, v1.CreateTaskRequest()))
+        log = b"".join(p.data for p in tasks.ReadTaskLog(v1.ReadTaskLogRequest(name=task.name, follow=True), timeout=SECONDS))
+        task = tasks.GetTask(v1.GetTaskRequest(name=task.name))
+    assert task.state == v1.Task.SUCCEEDED and task.outputs["pull_request_url"].encode() in log, (task, log)
+    return task
+
+
+def test_tools_run_with_a_git_host(v1, runner):
+    options = "--git-host", "--build-type", BUILD.name
+    said = runner.start(*options)
+    [pages] = re.findall(r"^https://127.0.0.1:\d+/acme/shop/pulls$", said, re.MULTILINE)
+    first = do_the_tours_pull_request(v1, runner, said).outputs["pull_request_url"]
+    assert first == f"{pages}/1"
+    token = (runner.folder / "git-token").read_text().strip()
+    assert token not in said and stat.S_IMODE((runner.folder / "git-token").stat().st_mode) == 0o600
+    context = ssl.create_default_context(cafile=runner.folder / "gitea/ca.pem")
+    with urllib.request.urlopen(f"{first}.diff", context=context) as diff:
+        assert b"\n-replicaCount: 2   # enough" in (text := diff.read()) and b"\n+replicaCount: 3   # enough" in text
+    assert runner.stop()[0] == 0
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(pages, context=context)
+
+    said = runner.start(*options)
+    assert pages in said and (runner.folder / "git-token").read_text().strip() == token
+    assert do_the_tours_pull_request(v1, runner, said).outputs["pull_request_url"] == f"{pages}/2"
+    assert runner.stop()[0] == 0
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert str(runner.folder).encode() not in process.read_bytes()

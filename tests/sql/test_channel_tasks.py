@@ -214,7 +214,7 @@ class Ends(ChannelCase):
         self.start(again)
         self.assertEqual(self.end(again, status='FAILED'), ['ACCEPTED'])
         row = self.row('tasks', attempt)
-        self.assertEqual((row['state'], row['failure_reason'], row['start_count']), ('FAILED', 'FAILED', '2'))
+        self.assertEqual((row['state'], row['failure_reason'], row['start_count']), ('DEAD', 'FAILED', '2'))
         self.assertIsNotNone(row['end_time'])
 
     def test_a_failure_for_good_is_not_tried_again(self):
@@ -270,7 +270,7 @@ class Ends(ChannelCase):
     def test_a_stop_that_nobody_asked_for_is_a_failure(self):
         attempt = self.worker().run(max_attempts=1)
         self.end(attempt, status='CANCELLED')
-        self.assertEqual((self.state(attempt), self.row('tasks', attempt)['failure_reason']), ('FAILED', 'STOPPED'))
+        self.assertEqual((self.state(attempt), self.row('tasks', attempt)['failure_reason']), ('DEAD', 'STOPPED'))
 
     def test_a_success_clears_the_failure_before(self):
         worker = self.worker()
@@ -642,6 +642,21 @@ class Order(ChannelCase):
             holder.sql('COMMIT')
             waiter.join()
         return answers[0]
+
+    def test_sessions_of_a_replica_that_died(self):
+        """One that begins anew holds its session's row, and wants its leases: who waits for the row has locked none."""
+        self.admin.sql("UPDATE replicas SET lease_time = now() - interval '1 second'")
+        holder, witness = self.session(None), self.session(None)
+        holder.sql('BEGIN')
+        holder.sql('SELECT FROM agent_sessions FOR UPDATE')
+        waiter = threading.Thread(target=lambda: self.tick(self.first, self.second, replica=str(uuid.uuid4())))
+        waiter.start()
+        try:
+            self.wait_for_lock()
+            witness.sql('SELECT FROM task_leases FOR UPDATE NOWAIT')
+        finally:
+            holder.sql('COMMIT')
+            waiter.join()
 
     def test_renewals(self):
         self.assertNotIn('LOST', self.holds_nothing_while_it_waits('task_leases', self.tick))
