@@ -168,7 +168,7 @@ static bool turn_all(struct load *load, int stop_descriptor) {
                 if (poll(&stop, 1, 0) > 0)
                         return false;
         }
-        if (!all && load->welcomed == load->options.agents)
+        if (!all && load->welcomed == load->options.agents && !load->options.tasks)
                 print_welcomed(load);
         return true;
 }

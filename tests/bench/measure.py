@@ -246,7 +246,7 @@ def list_script(deep):
 
 def per(figures, count):
     """CPU time of each process in microseconds per request (or row, …)."""
-    return {process: seconds * 1e6 / count for process, seconds in figures['cpu'].items()}
+    return {process: seconds * 1e6 / max(count, 1) for process, seconds in figures['cpu'].items()}
 
 
 def median_latency(prefix):
