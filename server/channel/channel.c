@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPLICA_LEASE_MS = 15000, BIND_ARENA = 1 << 20, LEAVE_MS = 2000, LOOK_SECONDS = 5 };
+enum { REPLICA_LEASE_MS = 15000, BIND_ARENA = 1 << 20, LEAVE_MS = 2000, LOOK_SECONDS = 5, END_MS = 1000 };
 static const int64_t MILLISECOND = 1000000;
 
 // --- Its statements ---
@@ -200,7 +200,9 @@ static void watch_sessions(struct channel *channel, int64_t now) {
         struct session *session, *next;
         HASH_ITER(hh, channel->sessions, session, next) {
                 session_second(session, now);
-                if (session->paused) // it is not silent: nobody listens to it now
+                if (session->end.reason && session->end.time < now - END_MS * MILLISECOND)
+                        stream_abort(session->call); // it does not read why it ends
+                if (session->paused)                 // it is not silent: nobody listens to it now
                         session->heard = now;
                 if (session->heard < silent)
                         session_end(session, CODE_DEADLINE_EXCEEDED, "SILENT", "SILENT",

@@ -207,10 +207,14 @@ static void begin(struct session *session, const Devopsgenie__Internal__SessionS
         struct channel *channel = session->channel;
         session->epoch = started->session_epoch;
         // Of two that began at once, the answer for the newer may have come first.
-        int64_t newer = started->superseded ? session->epoch : channel_newer(channel, session);
+        int64_t newer = channel_newer(channel, session);
+        if (started->superseded) {
+                session_retry_later(session, RETRY_SUPERSEDED_MS, "SUPERSEDED");
+                session_end(session, CODE_UNAVAILABLE, "SUPERSEDED", "PROTOCOL",
+                        "a newer instance of the agent is connected");
+                return;
+        }
         if (newer) {
-                if (started->superseded)
-                        session_retry_later(session, RETRY_SUPERSEDED_MS, "SUPERSEDED");
                 session_supersede(session, newer);
                 return;
         }

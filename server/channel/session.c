@@ -52,6 +52,7 @@ void session_end(struct session *session, enum code code, const char *reason, co
         session->end.reason = reason;
         session->end.told = told;
         session->end.message = message;
+        session->end.time = now_ns();
         stream_wake(session->call);
 }
 
@@ -214,11 +215,19 @@ int session_free(const struct session *session, int kind) {
         return session->free[kind] < room ? session->free[kind] : room;
 }
 
+// An agent gets what it has said that it can do, whatever it wants then.
+static bool can_do(const struct session *session, int kind) {
+        for (size_t i = 0; i < session->hello->n_kinds; i++)
+                if ((int)session->hello->kinds[i] == kind)
+                        return true;
+        return false;
+}
+
 static void take_credits(struct session *session, const Devopsgenie__V1__Credits *credits, int64_t ack_seq) {
         memset(session->free, 0, sizeof session->free);
         for (size_t i = 0; i < credits->n_free; i++) {
                 int kind = (int)credits->free[i]->kind, free = credits->free[i]->free;
-                if (kind > 0 && kind < KINDS)
+                if (kind > 0 && kind < KINDS && can_do(session, kind))
                         session->free[kind] = free < 0 ? 0 : free < ATTEMPTS_MAX ? free : ATTEMPTS_MAX;
         }
         // What was offered behind the last message that the agent had seen is not in its count.

@@ -44,7 +44,7 @@ struct attempt {
         } log[LOG_PARTS];
         int percent;
         char *step;
-        bool renew, cancel_told;
+        bool renew, cancel_told, log_full;
         int cancel_mode;
         int64_t cancel_grace_ms;
 };
@@ -71,6 +71,7 @@ struct session {
         struct {                                           // why it is to end; NULL reason: it is not
                 enum code code;
                 const char *reason, *told, *message; // for the call; WatchAgentsResponse.reason
+                int64_t time;                        // since when; CLOCK_MONOTONIC nanoseconds
         } end;
         struct session *prev, *next; // of the organization
         UT_hash_handle hh;

@@ -234,6 +234,11 @@ void take_result(struct session *session, const Devopsgenie__V1__Result *result)
         copy_outputs(batch, item, result);
         item->stdout_end = end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDOUT);
         item->stderr_end = end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDERR);
+        const struct attempt *attempt = attempt_find(session, task, result->attempt, result->fence);
+        if (attempt && attempt->log_full) { // what was refused does not come
+                item->stdout_end = attempt->log[0].accepted;
+                item->stderr_end = attempt->log[1].accepted;
+        }
 }
 
 void endings_done(struct channel *channel, const struct load *load, const PGresult *result) {
@@ -403,6 +408,7 @@ void take_log(struct session *session, const Devopsgenie__V1__LogChunk *chunk) {
                 return;
         }
         Devopsgenie__V1__LogAck__Problem problem = problem_of(session, attempt, chunk);
+        attempt->log_full |= problem == DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FULL;
         // Where there is no problem, its offset is in the log, and nothing overflows.
         int64_t size = problem ? -1 : chunk->offset + (int64_t)chunk->data.len - attempt->log[part].accepted;
         if (size > 0 || (size == 0 && chunk->eof))

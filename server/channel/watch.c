@@ -1,6 +1,7 @@
 // Streams that wait for something: ReadTaskLog, WatchTasks, WatchAgents. Each reads on with one statement at a time,
 // when somebody says that there may be more and the caller has read what it was sent.
 #include "server/channel/session_private.h"
+#include "server/rpc/server.h"
 #include "storage/row.h"
 
 #include <devopsgenie/v1/agent_service.pb-c.h>
@@ -12,12 +13,14 @@
 typedef Devopsgenie__V1__ReadTaskLogRequest LogRequest;
 typedef Devopsgenie__V1__ReadTaskLogResponse LogResponse;
 
+static const int64_t HOLD_NS = 100000000;
 enum { POSITION_SIZE = 24, TEXT_SIZE = 1100, PIECE_MAX = 65536, NUMBER_SIZE = 24 };
 
 struct watch {
         struct watcher watcher; // first
         void (*look)(struct call *call);
         bool looking, sending, again; // a statement is under way; the caller reads; there may be more
+        int64_t hold;                 // not looked at before this time; CLOCK_MONOTONIC nanoseconds
         // Events: where the last one was.
         char position[POSITION_SIZE], sequence[NUMBER_SIZE], task[UUID_SIZE];
         bool told; // the first message
@@ -79,6 +82,12 @@ static void look_if_free(struct call *call) {
         struct watch *watch = call->state;
         if (!watch || watch->looking || watch->sending || !watch->again)
                 return;
+        if (now_ns() < watch->hold) { // the channel's next turn wakes it again
+                lock(call);
+                organization_changed(server_channel(call->server), watch->watcher.organization, watch->watcher.wants);
+                unlock(call);
+                return;
+        }
         watch->again = false;
         watch->looking = true;
         stream_forget(call);
@@ -199,8 +208,10 @@ static void take_events(struct call *call, PGresult *result, void (*tell)(struct
                 row_text(result, 0, "bound", watch->position, sizeof watch->position);
                 strcpy(watch->sequence, "0");
                 if (row_bool(result, 0, "more_comes")) { // behind a transaction that still runs: soon
+                        watch->hold = now_ns() + HOLD_NS;
                         lock(call);
-                        organization_changed(server_channel(call->server), watch->watcher.organization, watch->watcher.wants);
+                        organization_changed(
+                                server_channel(call->server), watch->watcher.organization, watch->watcher.wants);
                         unlock(call);
                 }
         }

@@ -151,5 +151,7 @@ bool stream_post(struct call *call, const ProtobufCMessage *message) __attribute
 // Ends the call, with call->refusal where it is set, else OK, after the queued messages. What is posted later is
 // dropped.
 void stream_finish(struct call *call);
+// From any thread, while the call is known to live: ends a call whose caller does not read, so that it cannot be told.
+void stream_abort(struct call *call);
 // From any thread: `woken` runs on the stream thread, at least once after this. Only while the call is known to live.
 void stream_wake(struct call *call);

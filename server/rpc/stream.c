@@ -238,6 +238,11 @@ void stream_finish(struct call *c) {
         }
 }
 
+void stream_abort(struct call *call) {
+        grpc_call_cancel_with_status(
+                core_of(call)->core, GRPC_STATUS_UNAVAILABLE, "nothing is read of the stream", NULL);
+}
+
 // Lets the handler clean up, once, when nothing of the call is under way any more. It may run one more statement.
 static void tell_closed(struct core_call *call) {
         if (call->cleaning || !call->started || !call->call.method->stream->closed)

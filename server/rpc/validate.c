@@ -1,6 +1,7 @@
 #include "server/rpc/validate.h"
 
 #include "server/rpc/name.h"
+#include "storage/convert.h"
 
 #include <google/protobuf/duration.pb-c.h>
 #include <google/protobuf/field_mask.pb-c.h>
@@ -130,6 +131,22 @@ static void check_nested(const struct check *check, const ProtobufCFieldDescript
                         message);
 }
 
+// The keys and values of a map of strings: its entries are messages of these two fields.
+static void check_entries(
+        const struct check *check, const ProtobufCFieldDescriptor *field, size_t max, const void *value, size_t count) {
+        const ProtobufCMessageDescriptor *entry = field->descriptor;
+        for (size_t i = 0; i < count; i++)
+                for (unsigned j = 0; j < entry->n_fields; j++) {
+                        const char *const *text = member(
+                                ((ProtobufCMessage *const *)value)[i], entry->fields[j].offset);
+                        if (strlen(*text) > max)
+                                wrong(check, field,
+                                        arena_printf(&check->call->arena,
+                                                "the %s of entry %zu is longer than %zu bytes", entry->fields[j].name,
+                                                i, max));
+                }
+}
+
 static void check_repeated(const struct check *check, const ProtobufCFieldDescriptor *field,
         const struct field_rule *rule, const void *value, size_t count) {
         size_t max = rule->max_length ? rule->max_length : TEXT_MAX;
@@ -145,6 +162,8 @@ static void check_repeated(const struct check *check, const ProtobufCFieldDescri
                                 arena_printf(&check->call->arena, "element %zu is longer than %zu bytes", i, element));
                         return;
                 }
+        if (rule->max_element_length && field_is_map(field))
+                check_entries(check, field, element, value, count);
         for (size_t i = 0; field->type == PROTOBUF_C_TYPE_ENUM && i < count; i++)
                 check_enum(check, field, ((const int *)value)[i]);
         for (size_t i = 0; rule->message && i < count; i++)

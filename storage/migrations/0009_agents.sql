@@ -94,6 +94,7 @@ CREATE TABLE agent_sessions (
   connect_time timestamptz NOT NULL DEFAULT now(),
   disconnect_time timestamptz,
   disconnect_reason text NOT NULL DEFAULT '',
+  event_position xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- of the last event
   PRIMARY KEY (organization_id, agent_id),
   FOREIGN KEY (organization_id, agent_id) REFERENCES agents ON DELETE CASCADE
 ) WITH (fillfactor = 50);
@@ -102,8 +103,10 @@ CALL protect_tenant_table('agent_sessions');
 CALL allow_system('agent_sessions', 'SELECT, UPDATE, DELETE');
 
 -- Positions of events: (position, sequence). Readers take only those below the oldest transaction that still runs:
--- nothing can come in before them any more, in whatever order transactions commit.
-CREATE SEQUENCE event_sequence CACHE 32;
+-- nothing can come in before them any more, in whatever order transactions commit. The position of an event is its
+-- transaction, or that of the event before it of the same task or session, if that is higher: a transaction that began
+-- early and waited for a row comes behind what it waited for.
+CREATE SEQUENCE event_sequence;
 GRANT USAGE ON SEQUENCE event_sequence TO genie_system;
 
 -- What happened to agents. Append-only: genie_app may read, triggers write.
@@ -152,17 +155,27 @@ CREATE TRIGGER events AFTER UPDATE ON agents REFERENCING NEW TABLE AS after
 CREATE TRIGGER events_of_deleted AFTER DELETE ON agents REFERENCING OLD TABLE AS before
   FOR EACH STATEMENT EXECUTE FUNCTION write_agent_events();
 
+CREATE FUNCTION next_session_position() RETURNS trigger
+  LANGUAGE plpgsql
+AS $$
+BEGIN
+  NEW.event_position := greatest(OLD.event_position, pg_current_xact_id());
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER position BEFORE UPDATE ON agent_sessions FOR EACH ROW EXECUTE FUNCTION next_session_position();
+
 -- Sessions: a row that gets a new epoch has connected, one that gets a disconnect_time has gone.
 CREATE FUNCTION write_session_events() RETURNS trigger
   LANGUAGE plpgsql
 AS $$
 BEGIN
   IF NEW.disconnect_time IS NULL THEN
-    INSERT INTO agent_events (organization_id, agent_id, event, reason)
-      VALUES (NEW.organization_id, NEW.agent_id, 3, '');
+    INSERT INTO agent_events (organization_id, position, agent_id, event, reason)
+      VALUES (NEW.organization_id, NEW.event_position, NEW.agent_id, 3, '');
   ELSIF TG_OP = 'UPDATE' AND OLD.disconnect_time IS NULL THEN
-    INSERT INTO agent_events (organization_id, agent_id, event, reason)
-      VALUES (NEW.organization_id, NEW.agent_id, 4, NEW.disconnect_reason);
+    INSERT INTO agent_events (organization_id, position, agent_id, event, reason)
+      VALUES (NEW.organization_id, NEW.event_position, NEW.agent_id, 4, NEW.disconnect_reason);
   END IF;
   RETURN NULL;
 END

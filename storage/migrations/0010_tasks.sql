@@ -18,6 +18,7 @@ CREATE TABLE tasks (
                                                          'FAILED', 'CANCELLED', 'CANCEL_UNCONFIRMED', 'DEAD')),
   state_reason text NOT NULL DEFAULT '',  -- of the last change of state: for its event
   state_actor text NOT NULL,
+  event_position xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- of the last change of state
   attempt int NOT NULL DEFAULT 0,
   fence bigint NOT NULL DEFAULT 0,
   start_count smallint NOT NULL DEFAULT 0,
@@ -66,6 +67,9 @@ DECLARE
 BEGIN
   IF NEW.state <> OLD.state AND OLD.state || ' ' || NEW.state <> ALL (ways) THEN
     RAISE EXCEPTION 'a task does not go from % to %', OLD.state, NEW.state;
+  END IF;
+  IF NEW.state <> OLD.state THEN
+    NEW.event_position := greatest(OLD.event_position, pg_current_xact_id());
   END IF;
   IF NEW.filed_time = OLD.filed_time THEN
     NEW.version := OLD.version + 1;
@@ -163,7 +167,7 @@ CALL allow_system('task_logs', 'SELECT, INSERT, DELETE');
 -- Every change of a task's state. Append-only: genie_app may read, the trigger below writes.
 CREATE TABLE task_events (
   organization_id uuid NOT NULL,
-  position xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  position xid8 NOT NULL,  -- tasks.event_position
   sequence bigint NOT NULL DEFAULT nextval('event_sequence'),
   event_time timestamptz NOT NULL DEFAULT clock_timestamp(),
   task_id uuid NOT NULL,
@@ -186,11 +190,11 @@ CREATE FUNCTION write_task_events() RETURNS trigger
 AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    INSERT INTO task_events (organization_id, task_id, from_state, to_state, attempt, reason, actor)
-      SELECT organization_id, task_id, NULL, state, attempt, state_reason, state_actor FROM after;
+    INSERT INTO task_events (organization_id, position, task_id, from_state, to_state, attempt, reason, actor)
+      SELECT organization_id, event_position, task_id, NULL, state, attempt, state_reason, state_actor FROM after;
   ELSE
-    INSERT INTO task_events (organization_id, task_id, from_state, to_state, attempt, reason, actor)
-      SELECT organization_id, task_id, b.state, a.state, a.attempt, a.state_reason, a.state_actor
+    INSERT INTO task_events (organization_id, position, task_id, from_state, to_state, attempt, reason, actor)
+      SELECT organization_id, a.event_position, task_id, b.state, a.state, a.attempt, a.state_reason, a.state_actor
         FROM after a JOIN before b USING (organization_id, task_id)
        WHERE a.state <> b.state;
   END IF;
@@ -237,10 +241,10 @@ $$;
 
 -- What people and services change; what agents change stands in task_events.
 CREATE TRIGGER audit_insert AFTER INSERT ON tasks REFERENCING NEW TABLE AS after
-  FOR EACH STATEMENT EXECUTE FUNCTION audit('tasks', 'task_id', '{payload,filed_time,state_reason,state_actor}');
+  FOR EACH STATEMENT EXECUTE FUNCTION audit('tasks', 'task_id', '{payload,filed_time,state_reason,state_actor,event_position}');
 CREATE TRIGGER audit_update AFTER UPDATE ON tasks REFERENCING OLD TABLE AS before NEW TABLE AS after
   FOR EACH STATEMENT WHEN (current_setting('genie.method', true) LIKE '%.TaskService.%')
-  EXECUTE FUNCTION audit('tasks', 'task_id', '{payload,filed_time,state_reason,state_actor}');
+  EXECUTE FUNCTION audit('tasks', 'task_id', '{payload,filed_time,state_reason,state_actor,event_position}');
 
 -- The columns of message Task but its payload.
 CREATE FUNCTION task_message(t tasks, organization_slug text) RETURNS TABLE (

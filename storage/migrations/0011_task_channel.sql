@@ -8,7 +8,8 @@
 -- their attempts, each by their ids. What many agents say at once comes in any order, and a statement locks rows as its
 -- plan has them: those of a batch are therefore locked before it.
 
-CREATE SEQUENCE task_fences CACHE 32;
+-- Without a cache: the fences of a task ascend, whichever connection makes them.
+CREATE SEQUENCE task_fences;
 GRANT USAGE ON SEQUENCE task_fences TO genie_system;
 
 CALL allow_system('tasks_live', 'SELECT, INSERT, UPDATE, DELETE');
@@ -294,7 +295,8 @@ CREATE FUNCTION state_after_result(state text, status int, permanent boolean, st
 AS $$
   SELECT CASE WHEN status = 1 THEN 'SUCCEEDED'
               WHEN state = 'CANCELLING' AND status = 3 THEN 'CANCELLED'
-              WHEN state = 'RUNNING' AND NOT permanent AND start_count < max_attempts THEN 'PENDING'
+              WHEN state = 'RUNNING' AND NOT permanent
+                THEN CASE WHEN start_count < max_attempts THEN 'PENDING' ELSE 'DEAD' END
               ELSE 'FAILED' END
 $$;
 

@@ -445,7 +445,7 @@ def test_an_offered_task_is_cancelled_at_once_and_not_granted(v1, scene, agent):
     offer = stream.offered(task)
     assert scene.cancel(task).state == v1.Task.CANCELLED
     stream.send(task_ack=v1.TaskAck(**named(offer)))
-    stream.expect("lease_lost", task=task.name, attempt=1, fence=offer.fence, reason="CANCELLED")
+    stream.expect("lease_lost", task=task.name, attempt=1, fence=offer.fence, reason="FENCED")
     stream.finish(offer, answer="FENCED")
     assert scene.state(task) == "CANCELLED"
 

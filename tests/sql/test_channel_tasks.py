@@ -214,7 +214,7 @@ class Ends(ChannelCase):
         self.start(again)
         self.assertEqual(self.end(again, status='FAILED'), ['ACCEPTED'])
         row = self.row('tasks', attempt)
-        self.assertEqual((row['state'], row['failure_reason'], row['start_count']), ('FAILED', 'FAILED', '2'))
+        self.assertEqual((row['state'], row['failure_reason'], row['start_count']), ('DEAD', 'FAILED', '2'))
         self.assertIsNotNone(row['end_time'])
 
     def test_a_failure_for_good_is_not_tried_again(self):
@@ -270,7 +270,7 @@ class Ends(ChannelCase):
     def test_a_stop_that_nobody_asked_for_is_a_failure(self):
         attempt = self.worker().run(max_attempts=1)
         self.end(attempt, status='CANCELLED')
-        self.assertEqual((self.state(attempt), self.row('tasks', attempt)['failure_reason']), ('FAILED', 'STOPPED'))
+        self.assertEqual((self.state(attempt), self.row('tasks', attempt)['failure_reason']), ('DEAD', 'STOPPED'))
 
     def test_a_success_clears_the_failure_before(self):
         worker = self.worker()

@@ -26,7 +26,8 @@ SELECT task.attempt, task.last_attempt,
          AS next_attempt,
        task.state IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'CANCEL_UNCONFIRMED', 'DEAD') AS task_ended,
        a.attempt IS NOT NULL AS started, a.end_time IS NOT NULL AS attempt_ended,
-       a.outcome <> 'LEASE_LOST' AND (a.stdout_offset < a.stdout_end OR a.stderr_offset < a.stderr_end) AS more_comes,
+       a.outcome <> 'LEASE_LOST' AND (a.stdout_offset < a.stdout_end OR a.stderr_offset < a.stderr_end)
+         AND a.end_time > now() - interval '1 minute' AS more_comes,  -- an agent that dies with its result sends no more
        a.stdout_offset, a.stderr_offset, piece.stream, piece.log_offset, piece.data, piece.log_time
   FROM task
   LEFT JOIN task_attempts a

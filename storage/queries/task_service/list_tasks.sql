@@ -6,7 +6,7 @@ SELECT message.*, page.task_id AS after_task_id
   FROM (
     SELECT t.organization_id, t.task_id, t.filed_time, t.kind, NULL::bytea, t.labels, t.target_agent_id, t.priority,
            t.time_to_live, t.max_attempts, t.idempotency_key, t.creator, t.state, t.state_reason, t.state_actor,
-           t.attempt, t.fence, t.start_count, t.agent_id, t.failure_reason, t.failure_message, t.failure_permanent,
+           t.event_position, t.attempt, t.fence, t.start_count, t.agent_id, t.failure_reason, t.failure_message, t.failure_permanent,
            t.outputs, t.cancel_mode, t.cancel_grace, t.cancel_reason, t.cancel_caller, t.cancel_time, t.cancel_answer,
            t.version, t.create_time, t.update_time, t.next_attempt_time, t.expire_time, t.start_time, t.end_time
       FROM tasks t
