@@ -364,6 +364,13 @@ class Watch:
             raise message
         return message
 
+    def since(self, event, seconds=SECONDS):
+        """The first event of that kind: what was just before the watch may be told, too."""
+        while True:
+            found = self.take(1, seconds)[0]
+            if found.event == event:
+                return found
+
     def take(self, count, seconds=SECONDS):
         """So many events, and the token of the last."""
         events = []

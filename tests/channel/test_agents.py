@@ -169,7 +169,7 @@ def test_two_workers_with_one_key_do_not_flap(scene, start_worker, agent):
     one, two = start_worker(agent), start_worker(agent)
     tasks = [scene.task() for _ in range(10)]
     for task in tasks:
-        scene.becomes(task, "SUCCEEDED")
+        scene.becomes(task, "SUCCEEDED", seconds=120)  # what the older one had begun goes on when its lease lapses
     events = scene.rows("agent_events", "event", f"agent_id = '{agent.uid}' AND event = 3")
     assert len(events) <= 4, "each takes over from the other again and again"
     assert one.alive() and two.alive()

@@ -365,7 +365,7 @@ def test_a_reader_that_does_not_read(v1, scene, agent):
     watch = scene.watch_agents()
     call = channel.stream_stream(CONNECT)(said())
     try:
-        assert watch.take(1)[0].event == v1.WatchAgentsResponse.CONNECTED
+        watch.since(v1.WatchAgentsResponse.CONNECTED)
         gone = watch.take(1, seconds=90)[0]
         assert gone.event == v1.WatchAgentsResponse.DISCONNECTED and gone.reason == "PROTOCOL"
         assert agent.state() == "DISCONNECTED"
