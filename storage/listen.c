@@ -44,17 +44,28 @@ static PGconn *connect_to(const struct listener *listener) {
         return NULL;
 }
 
-// Runs `VERB identifier`; these are fast, and the connection is known to stand.
-static bool run(PGconn *connection, const char *verb, const char *identifier) {
+// Runs a statement without waiting for ever. False where it failed, or the listener is to end.
+static bool ask(const struct listener *listener, PGconn *connection, const char *sql) {
+        bool good = PQsendQuery(connection, sql) == 1;
+        while (good && PQisBusy(connection)) {
+                struct pollfd polled[] = {{listener->stop, POLLIN, 0}, {PQsocket(connection), POLLIN, 0}};
+                good = poll(polled, 2, CHECK_MS) > 0 && !polled[0].revents && PQconsumeInput(connection);
+        }
+        for (PGresult *result; good && (result = PQgetResult(connection));) {
+                good = PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK;
+                PQclear(result);
+        }
+        return good;
+}
+
+// Runs `VERB identifier`.
+static bool run(const struct listener *listener, PGconn *connection, const char *verb, const char *identifier) {
         char sql[256], *quoted = PQescapeIdentifier(connection, identifier, strlen(identifier));
         if (!quoted)
                 return false;
         snprintf(sql, sizeof sql, "%s %s", verb, quoted);
         PQfreemem(quoted);
-        PGresult *result = PQexec(connection, sql);
-        bool good = PQresultStatus(result) == PGRES_COMMAND_OK;
-        PQclear(result);
-        return good;
+        return ask(listener, connection, sql);
 }
 
 // Until the connection breaks, or the listener is to end. A connection that says nothing for long is asked.
@@ -63,10 +74,7 @@ static void hear(const struct listener *listener, PGconn *connection) {
         while (await(listener, PQsocket(connection), POLLIN, CHECK_MS)) {
                 struct pollfd ready = {PQsocket(connection), POLLIN, 0};
                 if (poll(&ready, 1, 0) == 0) {
-                        PGresult *result = PQexec(connection, "SELECT 1");
-                        bool alive = PQresultStatus(result) == PGRES_TUPLES_OK;
-                        PQclear(result);
-                        if (!alive)
+                        if (!ask(listener, connection, "SELECT 1"))
                                 return;
                 } else if (!PQconsumeInput(connection))
                         return;
@@ -79,8 +87,8 @@ static void *listen_loop(void *argument) {
         const struct listener *listener = argument;
         for (int backoff = BACKOFF_FIRST_MS;; backoff = backoff < BACKOFF_MAX_MS ? backoff * 2 : BACKOFF_MAX_MS) {
                 PGconn *connection = connect_to(listener);
-                if (connection && (!*listener->role || run(connection, "SET ROLE", listener->role)) &&
-                        run(connection, "LISTEN", listener->channel)) {
+                if (connection && (!*listener->role || run(listener, connection, "SET ROLE", listener->role)) &&
+                        run(listener, connection, "LISTEN", listener->channel)) {
                         backoff = BACKOFF_FIRST_MS;
                         hear(listener, connection);
                 }

@@ -4,6 +4,7 @@
 #include "server/log.h"
 #include "server/rpc/server.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ static struct load *new_load(struct batch *batch) {
         if (!load)
                 return NULL;
         arena_init(&load->arena, ARENA_MAX);
+        assert(!batch->first == !batch->last);
         if (batch->first)
                 batch->last->next = load;
         else
@@ -117,6 +119,15 @@ static void end_sessions(const struct load *load) {
                         session_end(load->sessions[i], CODE_INTERNAL, "INTERNAL", "PROTOCOL", "an internal error");
 }
 
+// What was to be sent is the first again.
+static void put_back(struct batch *batch) {
+        batch->sent->next = batch->first;
+        batch->first = batch->sent;
+        if (!batch->last)
+                batch->last = batch->sent;
+        batch->sent = NULL;
+}
+
 void batch_send(struct batch *batch, bool empty) {
         if (batch->sent || (batch->again && now_ns() < batch->again) || batch->channel->stopped)
                 return;
@@ -125,6 +136,8 @@ void batch_send(struct batch *batch, bool empty) {
         while (!batch->sent && batch->first) {
                 batch->sent = batch->first;
                 batch->first = batch->sent->next;
+                if (!batch->first)
+                        batch->last = NULL;
                 enum submission submission = submit(batch);
                 if (submission == SUBMITTED)
                         return;
@@ -134,9 +147,7 @@ void batch_send(struct batch *batch, bool empty) {
                         forget_sent(batch);
                         continue;
                 }
-                batch->sent->next = batch->first; // the lane is full: it stays the first
-                batch->first = batch->sent;
-                batch->sent = NULL;
+                put_back(batch); // the lane is full: it stays the first
                 batch->again = now_ns() + AGAIN_MS * INT64_C(1000000);
                 return;
         }
@@ -164,11 +175,7 @@ static void done(struct storage_operation *operation, enum storage_outcome outco
         arena_drop(&batch->parameters, /* wipe= */ false);
         if (outcome != STORAGE_OK && may_pass(outcome, result) && !channel->stopped) {
                 // Ahead of what came later, in a moment.
-                batch->sent->next = batch->first;
-                batch->first = batch->sent;
-                if (!batch->sent->next)
-                        batch->last = batch->sent;
-                batch->sent = NULL;
+                put_back(batch);
                 batch->again = batch->failures++ < TRIES_MAX && outcome == STORAGE_REFUSED
                                        ? 0
                                        : now_ns() + AGAIN_MS * INT64_C(1000000);

@@ -168,13 +168,13 @@ static void forget_changes(struct channel *channel) {
 void channel_settle(struct channel *channel) {
         struct batch *const batches[] = {&channel->closes, &channel->claims, &channel->starts, &channel->rejections,
                 &channel->endings, &channel->effects, &channel->logs, &channel->answers, &channel->checks};
-        struct organization *organization, *next;
+        struct organization *organization;
         bool cancels = false;
         if (channel->stopped)
                 return;
-        if (channel->look_everywhere)
-                HASH_ITER(hh, channel->organizations, organization, next)
-        organization_changed(channel, organization, CHANGE_ALL);
+        for (organization = channel->look_everywhere ? channel->organizations : NULL; organization;
+                organization = organization->hh.next)
+                organization_changed(channel, organization, CHANGE_ALL);
         channel->look_everywhere = false;
         DL_FOREACH2(channel->changed, organization, changed_next) {
                 if (organization->changed & (CHANGE_EVENTS | CHANGE_LOGS))

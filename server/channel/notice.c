@@ -22,7 +22,7 @@ void notice_add(struct channel *channel, unsigned changes, const char *organizat
                 memcpy(channel->notice + channel->notice_size, entry, (size_t)size + 1);
                 channel->notice_size += (size_t)size;
         } else {
-                strcpy(channel->notice, "*");
+                memcpy(channel->notice, "*", 2);
                 channel->notice_size = 1;
         }
 }

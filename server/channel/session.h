@@ -64,6 +64,7 @@ struct session {
         unsigned unanswered;                // requests of its that wait for the database
         unsigned budget;                    // how many more messages are read before the next second
         bool paused;                        // nothing is read now
+        unsigned pieces_on_way;             // of logs, that are not written yet
         int64_t log_on_way;                 // bytes of logs that are not written yet
         int64_t renew_seq, renew_under_way; // LeaseRenew to be acknowledged; 0: none
         struct attempt *attempts;

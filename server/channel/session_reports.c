@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LOG_CHUNK_MAX = 65536, SMALL = 4000 };
+enum { LOG_CHUNK_MAX = 65536, PIECES_MAX = 256, SMALL = 4000 };
 
 bool task_named(const char *slug, const char *name, char ret_task[UUID_SIZE]) {
         static const char before[] = "organizations/", between[] = "/tasks/";
@@ -363,6 +363,8 @@ static Devopsgenie__V1__LogAck__Problem problem_of(
         int part = part_of((int)chunk->stream);
         int64_t accepted = attempt->log[part].accepted;
         int64_t total = attempt->log[0].accepted + attempt->log[1].accepted;
+        if (session->pieces_on_way >= PIECES_MAX)
+                return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__WINDOW;
         if (chunk->data.len > LOG_CHUNK_MAX)
                 return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__CHUNK_TOO_LARGE;
         if (crc32c(&chunk->data) != chunk->crc32c)
@@ -394,6 +396,7 @@ static void add_piece(struct session *session, struct attempt *attempt, const De
         item->eof = chunk->eof;
         attempt->log[part].accepted += (int64_t)size;
         attempt->log[part].on_way++;
+        session->pieces_on_way++;
         session->log_on_way += (int64_t)size;
 }
 
@@ -449,6 +452,7 @@ static void count_pieces(const struct load *load) {
         for (unsigned i = 0; i < load->count; i++) {
                 const Devopsgenie__Internal__LogPiece *piece = (const void *)load->items[i];
                 struct attempt *attempt = attempt_of_piece(load, i);
+                load->sessions[i]->pieces_on_way--;
                 load->sessions[i]->log_on_way -= (int64_t)piece->data.len;
                 if (!attempt)
                         continue;

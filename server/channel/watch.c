@@ -162,8 +162,8 @@ static void start_events(struct call *call, struct watch *watch, const char *tok
                 call_refuse_field(call, "resume_token", "is not the resume_token of a message of this stream");
         } else {
                 if (!*token) { // from now on: what is below the bound of the first look
-                        strcpy(watch->position, "0");
-                        strcpy(watch->sequence, "0");
+                        memcpy(watch->position, "0", 2);
+                        memcpy(watch->sequence, "0", 2);
                 }
                 watch->told = *token != 0;
                 watch->again = true;
@@ -206,7 +206,7 @@ static void take_events(struct call *call, PGresult *result, void (*tell)(struct
         } else {
                 // Others' events that were passed over are not looked at again.
                 row_text(result, 0, "bound", watch->position, sizeof watch->position);
-                strcpy(watch->sequence, "0");
+                memcpy(watch->sequence, "0", 2);
                 if (row_bool(result, 0, "more_comes")) { // behind a transaction that still runs: soon
                         watch->hold = now_ns() + HOLD_NS;
                         lock(call);

@@ -65,8 +65,8 @@ struct core_call {
         struct core_call *silent_next, **silent_link; // of the server's streams without a first message
         atomic_bool late;                             // the first message has not come in time
         bool started, reading, writing, finishing, finish_sent, headers_sent, is_closed, half_closed, cleaning;
-        atomic_bool wake_posted;
-        PGresult *query_result; // waits for the stream thread
+        atomic_bool wake_posted, wake_called; // called: by stream_wake, whose handler is to be told
+        PGresult *query_result;               // waits for the stream thread
         enum storage_outcome query_outcome;
         bool query_finished;
         int close_cancelled;
@@ -94,5 +94,6 @@ void unary_accept(struct core_call *call);
 void unary_answer(struct core_call *call);
 void unary_send(struct core_call *call);
 void stream_accept(struct core_call *call);
+void stream_take_result(struct core_call *call); // wakes the stream thread to take what a statement has found
 // Fills the trailing metadata; at most 2 entries.
 size_t call_trailers(struct core_call *call, grpc_metadata ret_metadata[2]);

@@ -276,8 +276,10 @@ static void query_ended(struct storage_operation *operation, enum storage_outcom
                 call->query_outcome = outcome;
                 if (outcome != STORAGE_OK)
                         call_check_outcome(call, outcome, result);
+                call_hold(call); // another wake may take the result, and let go of the call, before this one is sent
                 ended(call);
-                stream_wake(&call->call);
+                stream_take_result(call);
+                call_release(call);
                 return;
         }
         ended(call);

@@ -281,6 +281,7 @@ static void woken(struct tag *tag, bool ok) {
         const struct stream_handler *handler = call->call.method->stream;
         (void)ok;
         atomic_exchange(&call->wake_posted, false);
+        bool called = atomic_exchange(&call->wake_called, false); // not by its own statement's result alone
         pthread_mutex_lock(&call->lock);
         bool held = call->query_finished; // by the statement
         bool waits = call->under_way;     // it was another wake
@@ -305,7 +306,7 @@ static void woken(struct tag *tag, bool ok) {
                         query_deliver(call);
                 if (call->call.refusal.code != CODE_OK)
                         stream_finish(&call->call);
-                else if (handler->woken)
+                else if (called && handler->woken)
                         handler->woken(&call->call);
                 write_next(call); // what others have posted
         }
@@ -315,7 +316,11 @@ static void woken(struct tag *tag, bool ok) {
 }
 
 void stream_wake(struct call *c) {
-        struct core_call *call = core_of(c);
+        atomic_store(&core_of(c)->wake_called, true);
+        stream_take_result(core_of(c));
+}
+
+void stream_take_result(struct core_call *call) {
         if (!atomic_exchange(&call->wake_posted, true))
                 start(call, NULL, 0, &call->wake, woken);
 }

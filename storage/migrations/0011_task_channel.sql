@@ -452,9 +452,11 @@ CREATE FUNCTION answer_cancels(organization_ids uuid[], task_ids uuid[], attempt
   LANGUAGE sql
 AS $$
   SELECT lock_tasks($1, $2);
-  WITH answer AS (
-    SELECT * FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
+  WITH answer AS (  -- the last of an attempt's
+    SELECT DISTINCT ON (organization_id, task_id, fence) *
+      FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
                   answer (organization_id, task_id, attempt, fence, agent_id, answer, item)
+     ORDER BY organization_id, task_id, fence, item DESC
   ), noted AS (
     UPDATE tasks_live t SET cancel_answer = a.answer
       FROM answer a

@@ -189,6 +189,19 @@ def test_a_task_s_events_are_in_their_order_however_transactions_lie(v1, scene):
     assert ways(v1, events, made[0]) == [("STATE_UNSPECIFIED", "PENDING", 0), ("PENDING", "OFFERED", 1)]
 
 
+def test_who_watches_where_nothing_happens_asks_seldom(scene):
+    """Its statement's result is no reason to run the next."""
+    watch = scene.watch()
+    watch_agents = scene.watch_agents()
+    count = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+    begin, before = time.monotonic(), int(scene.server.database.query(count))
+    until(lambda: time.monotonic() - begin > 4)  # its counters are written down once a second
+    asked = int(scene.server.database.query(count)) - before
+    assert asked < 400, f"{asked} transactions in 4 s"
+    for each in (watch, watch_agents):
+        each.close()
+
+
 def test_who_waits_for_a_transaction_does_not_ask_all_the_time(scene):
     """While an event is held back the database is asked again now and then, not as fast as it can answer."""
     watch = scene.watch()

@@ -59,7 +59,8 @@ class Follower:
 
     def follow(self):
         try:
-            for piece in self.tasks.ReadTaskLog(self.v1.ReadTaskLogRequest(name=self.name, follow=True), timeout=SECONDS):
+            request = self.v1.ReadTaskLogRequest(name=self.name, follow=True)
+            for piece in self.tasks.ReadTaskLog(request, timeout=SECONDS):
                 assert piece.stream == self.v1.STDOUT and piece.offset == len(self.logs[piece.attempt]), "a hole"
                 self.logs[piece.attempt] += piece.data
         except Exception as error:  # told to the test
@@ -344,7 +345,8 @@ def do_the_tours_pull_request(v1, runner, said):
         tasks = v1.TaskServiceStub(channel)
         [request] = [r for r in re.findall(r"-d '([^']*)'", said) if "pull_request" in r]
         task = tasks.CreateTask(json_format.Parse(request, v1.CreateTaskRequest()))
-        log = b"".join(p.data for p in tasks.ReadTaskLog(v1.ReadTaskLogRequest(name=task.name, follow=True), timeout=SECONDS))
+        follow = v1.ReadTaskLogRequest(name=task.name, follow=True)
+        log = b"".join(piece.data for piece in tasks.ReadTaskLog(follow, timeout=SECONDS))
         task = tasks.GetTask(v1.GetTaskRequest(name=task.name))
     assert task.state == v1.Task.SUCCEEDED and task.outputs["pull_request_url"].encode() in log, (task, log)
     return task

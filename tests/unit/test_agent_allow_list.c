@@ -43,7 +43,7 @@ static int match(const char *const *words) {
                 free(arguments[i]);
         return wrong;
 }
-#define MATCH(...) match((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+#define MATCH(...) match((const char *const[]){NULL, ##__VA_ARGS__, NULL} + 1)
 
 static void test_arguments(void **) {
         assert_true(

@@ -270,7 +270,7 @@ static struct header *make_record(
         struct header *record = must(calloc(1, size));
         *record = (struct header){
                 .size = (uint32_t)size, .type = (uint8_t)type, .task_size = (uint8_t)task_size, .attempt = attempt};
-        memcpy(record + 1, task, task_size);
+        memcpy(record + 1, task, task_size); // NOLINT(bugprone-not-null-terminated-result): task_size is in the record
         protobuf_c_message_pack(message, (uint8_t *)(record + 1) + task_size);
         record->checksum = checksum_of(record);
         return record;

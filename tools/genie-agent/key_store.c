@@ -21,7 +21,7 @@ bool key_store_keep(int folder, const char *configured, const char *offered) {
         size_t length = strlen(offered), size = HASH_SIZE + length;
         if (length == 0 || length >= KEY_SIZE || !hash_of(configured, content))
                 return false;
-        memcpy(content + HASH_SIZE, offered, length);
+        memcpy(content + HASH_SIZE, offered, length); // NOLINT(bugprone-not-null-terminated-result): to the file's end
         unlinkat(folder, FRESH_NAME, 0);
         int file = openat(folder, FRESH_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         bool good = file >= 0 && write(file, content, size) == (ssize_t)size && fsync(file) == 0;

@@ -25,6 +25,7 @@ static void send(struct session *session, worker_message *message) {
         client_channel_send(session->channel, packed, size);
         session->writing = true;
         free(packed);
+        devopsgenie__v1__worker_message__init(message); // what it pointed to ends with its sayer
 }
 
 static void set_duration(Google__Protobuf__Duration *duration, int64_t ms) {
