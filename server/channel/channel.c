@@ -9,7 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPLICA_LEASE_MS = 15000, BIND_ARENA = 1 << 20, LEAVE_MS = 2000, LOOK_SECONDS = 5, END_MS = 1000 };
+enum {
+        REPLICA_LEASE_MS = 15000,
+        BIND_ARENA = 1 << 20,
+        LEAVE_MS = 2000,
+        LOOK_SECONDS = 5,
+        CHECK_SECONDS = 2,
+        END_MS = 1000
+};
 static const int64_t MILLISECOND = 1000000;
 
 // --- Its statements ---
@@ -236,7 +243,8 @@ void channel_tick(struct channel *channel) {
                 look_again(channel);
                 if (batch_is_idle(&channel->ticks))
                         ticks_prepare(channel);
-                checks_prepare(channel);
+                if (channel->second % CHECK_SECONDS == 0)
+                        checks_prepare(channel);
         }
         batch_send(&channel->ticks, /* empty= */ second);
         channel_settle(channel);

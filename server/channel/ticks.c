@@ -1,5 +1,5 @@
 // What a replica does every second: its agents' leases, and looks at what may have happened without its hearing of it.
-// Two statements a second, however many agents there are.
+// Three statements in two seconds, however many agents there are.
 #include "server/channel/session_private.h"
 #include "server/rpc/server.h"
 #include "storage/row.h"
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RENEWALS_MAX = LOAD_ITEMS, CHECKS_MAX = 500, REPLICAS_MAX = 1000, LOOK_ARENA = 1 << 20 };
+enum { RENEWALS_MAX = LOAD_ITEMS, CHECKS_MAX = LOAD_ITEMS, REPLICAS_MAX = 1000, LOOK_ARENA = 1 << 20 };
 
 // --- Leases ---
 
@@ -125,7 +125,7 @@ void ticks_done(struct channel *channel, const struct load *load, const PGresult
         acknowledge_renewals(channel);
 }
 
-// --- Sessions that are checked, some each second ---
+// --- Sessions that are checked, some every other second ---
 
 void checks_prepare(struct channel *channel) {
         struct batch *batch = &channel->checks;
@@ -136,7 +136,7 @@ void checks_prepare(struct channel *channel) {
                 check_session(channel, session);
                 channel->check_next = session->hh.next;
                 if (!channel->check_next)
-                        break; // all have been, in this second or the ones before
+                        break; // all have been, now or in the seconds before
         }
 }
 

@@ -2,7 +2,8 @@
 -- in parallel, an element for each message of an agent's, and changes all of it in one transaction. Whatever it changes
 -- it finds by task, attempt, fence and agent; what is not found is fenced.
 --
--- What runs often is in PL/pgSQL, which keeps its plans: a function in SQL is parsed and planned at every call.
+-- What runs often is in PL/pgSQL, which keeps its plans: a function in SQL is parsed and planned at every call. A plan
+-- may be made while a table is still empty, when to read all of it is the cheapest; enable_seqscan = off keeps that out.
 --
 -- Locks are taken in one order, so that nobody waits in a circle: sessions, then tasks' rows, then their leases, then
 -- their attempts, each by their ids. What many agents say at once comes in any order, and a statement locks rows as its
@@ -163,7 +164,7 @@ CREATE FUNCTION claim_tasks(replica_id uuid, offer_limit interval, organization_
   RETURNS TABLE (item int, task_id uuid, organization_slug text, attempt int, fence bigint, kind smallint,
                  payload bytea, idempotency_key text, time_to_live_ms bigint, effect_keys text[],
                  effect_references text[], effect_attempts int[])
-  LANGUAGE plpgsql
+  LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -219,7 +220,7 @@ CALL make_system_function('claim_tasks(uuid, interval, uuid[], uuid[], bigint[],
 -- at when the others are written, and what they have waited for.
 CREATE FUNCTION start_tasks(replica_id uuid, lease interval, organization_ids uuid[], task_ids uuid[], attempts int[],
                             fences bigint[], agent_ids uuid[]) RETURNS TABLE (item bigint)
-  LANGUAGE plpgsql
+  LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -307,7 +308,7 @@ CREATE FUNCTION end_tasks(organization_ids uuid[], task_ids uuid[], attempts int
                           permanent boolean[], after interval[], outputs jsonb[], stdout_ends bigint[],
                           stderr_ends bigint[])
   RETURNS TABLE (item bigint, status smallint)
-  LANGUAGE plpgsql
+  LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -397,7 +398,7 @@ CALL make_system_function('note_effects(uuid[], uuid[], int[], bigint[], uuid[],
 CREATE FUNCTION append_logs(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                             agent_ids uuid[], streams smallint[], offsets bigint[], pieces bytea[], eofs boolean[])
   RETURNS TABLE (item bigint, stdout_offset bigint, stderr_offset bigint)
-  LANGUAGE plpgsql
+  LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 BEGIN

@@ -172,8 +172,8 @@ static void take_log_ack(struct agent *agent, const Devopsgenie__V1__LogAck *ack
         int64_t more = ack->next_offset - task->log_known;
         task->log_known = ack->next_offset;
         agent->window += more;
-        if (now_ns() <= load->deadline_ns)
-                load->bytes += (uint64_t)more;
+        load->all_bytes += (uint64_t)more;
+        load->bytes += counts(load) ? (uint64_t)more : 0;
         if (task->log_known == load->options.log_bytes)
                 send_result(agent, task);
         else

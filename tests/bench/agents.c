@@ -10,7 +10,8 @@
 //          next in its place. An object at the end: what was done, and from CreateTask to StartGrant how long it took
 //
 //   --keys FILE         an agent's key a line, then, in `work`, its organization's API key and slug
-//   --seconds S         for how long tasks are begun and counted
+//   --seconds S         for how long tasks are counted, from two seconds after the first one; all that is done, with
+//                       what comes before and after, is told too (`all_…`): the CPU is that of all
 //   --tasks N           how many are under way
 //   --credits N         how many an agent takes at a time (default 10)
 //   --log-bytes N       how long a task's log is (default 0)
@@ -27,13 +28,26 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HANDSHAKES_MAX = 64, SCAN_NS = 50000000, SOURCES = 8, EVENTS = 256, WELCOME_SECONDS = 60, DRAIN_SECONDS = 60 };
+enum {
+        HANDSHAKES_MAX = 64,
+        SCAN_NS = 50000000,
+        SOURCES = 8,
+        EVENTS = 256,
+        WELCOME_SECONDS = 60,
+        WARM_UP_SECONDS = 2,
+        DRAIN_SECONDS = 60
+};
 static const uint64_t SECOND = 1000000000;
 
 uint64_t now_ns(void) {
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
         return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+}
+
+bool counts(const struct load *load) {
+        uint64_t now = now_ns();
+        return now >= load->count_ns && now <= load->deadline_ns;
 }
 
 static double cpu_seconds(void) {
@@ -187,7 +201,8 @@ static bool work(struct load *load) {
                 return false;
         }
         double cpu = cpu_seconds();
-        load->deadline_ns = now_ns() + (uint64_t)(load->options.seconds * 1e9);
+        load->count_ns = now_ns() + WARM_UP_SECONDS * SECOND;
+        load->deadline_ns = load->count_ns + (uint64_t)(load->options.seconds * 1e9);
         if (!tasks_begin(load))
                 return false;
         uint64_t end = load->deadline_ns + DRAIN_SECONDS * SECOND;
@@ -196,10 +211,12 @@ static bool work(struct load *load) {
         cpu = cpu_seconds() - cpu;
         if (load->under_way)
                 fprintf(stderr, "bench-agents: %u tasks did not end\n", load->under_way);
-        printf("{\"tasks\": %llu, \"seconds\": %g, \"bytes\": %llu, \"failures\": %u, \"cpu_seconds\": %.6f, "
+        printf("{\"tasks\": %llu, \"all_tasks\": %llu, \"all_bytes\": %llu, \"seconds\": %g, \"bytes\": %llu, "
+               "\"failures\": %u, \"cpu_seconds\": %.6f, "
                "\"start_p50_us\": %.1f, \"start_p99_us\": %.1f}\n",
-                (unsigned long long)load->ended, load->options.seconds, (unsigned long long)load->bytes, load->failures,
-                cpu, (double)histogram_quantile(&load->starts, .5) / 1e3,
+                (unsigned long long)load->ended, (unsigned long long)load->all_ended,
+                (unsigned long long)load->all_bytes, load->options.seconds, (unsigned long long)load->bytes,
+                load->failures, cpu, (double)histogram_quantile(&load->starts, .5) / 1e3,
                 (double)histogram_quantile(&load->starts, .99) / 1e3);
         return !load->failures && !load->under_way;
 }

@@ -71,12 +71,13 @@ struct load {
         SSL_CTX *tls;
         int epoll;
         unsigned welcomed, connecting, under_way, failures, refused[REFUSED_SECONDS];
-        uint64_t random, begin_ns, refused_ns, deadline_ns, next_scan, ended, bytes;
+        uint64_t random, begin_ns, refused_ns, count_ns, deadline_ns, next_scan, ended, all_ended, bytes, all_bytes;
         struct histogram starts;
         char problem[200];
 };
 
 uint64_t now_ns(void);
+bool counts(const struct load *load);                 // whether what is done now does
 void peer_turn(struct load *load, struct peer *peer); // a turn of its connection; what then is to be done
 bool turn(struct load *load, struct peer *peer) __attribute__((warn_unused_result));
 uint64_t random_below(struct load *load, uint64_t below);

@@ -294,7 +294,7 @@ def list_findings_yardstick(bench, seconds=None, deep=False):
 
 def task_rate(bench, seconds=None):
     figures = bench.work(TASK_AGENTS, TASKS_UNDER_WAY, seconds)
-    return figures['tasks'] / figures['seconds'], per(figures, figures['tasks'])
+    return figures['tasks'] / figures['seconds'], per(figures, figures['all_tasks'])
 
 
 def task_rate_yardstick(bench, seconds=None):
@@ -306,7 +306,7 @@ def log_intake(bench, seconds=None):
     bench.sql('TRUNCATE task_logs')
     bench.sql('CHECKPOINT')
     figures = bench.work(LOG_AGENTS, LOG_AGENTS, seconds, '--credits', 1, '--log-bytes', LOG_BYTES)
-    return figures['bytes'] / figures['seconds'] / 1e6, per(figures, figures['bytes'] / 1e6)
+    return figures['bytes'] / figures['seconds'] / 1e6, per(figures, figures['all_bytes'] / 1e6)
 
 
 def log_intake_yardstick(bench, seconds=None):
@@ -483,7 +483,7 @@ def measure_task_start(bench, rows):
     bench.work(LOG_AGENTS, 1, 1)
     for number in range(bench.options.rounds):
         figures = bench.work(LOG_AGENTS, 1, None)
-        cpu = per(figures, figures['tasks'])
+        cpu = per(figures, figures['all_tasks'])
         turns['task-start'].append((figures['start_p50_us'] / 1e3, cpu, None, {}))
         turns['task-start-p99'].append((figures['start_p99_us'] / 1e3, cpu, None, {}))
         say(f"task-start: round {number + 1}: p50 {figures['start_p50_us'] / 1e3:.2f} ms, "

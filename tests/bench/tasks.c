@@ -96,7 +96,7 @@ struct task *task_of_key(struct load *load, const char *idempotency_key) {
 }
 
 void task_started(struct task *task) {
-        if (now_ns() <= task->load->deadline_ns)
+        if (counts(task->load))
                 histogram_add(&task->load->starts, now_ns() - task->begin_ns);
 }
 
@@ -104,7 +104,8 @@ void task_ended(struct task *task, bool accepted) {
         struct load *load = task->load;
         load->under_way--;
         load->failures += !accepted;
-        load->ended += accepted && now_ns() <= load->deadline_ns;
+        load->all_ended += accepted;
+        load->ended += accepted && counts(load);
         task->done = true;
         next(task);
 }
