@@ -159,7 +159,7 @@ def test_nothing_is_missed_and_nothing_is_told_twice_under_concurrent_writers(v1
     want = stored_ways(scene)
     sentinel = scene.task()
     seen["whole"] = first.take(len(want) + 1, seconds=60)
-    resumer.join(60)
+    resumer.join(150)
     assert seen["whole"][-1].task == sentinel.name
     assert told(v1, seen["whole"][:-1]) == want
     assert told(v1, [e for e in seen["broken"] if e.task != sentinel.name]) == want
