@@ -354,13 +354,15 @@ def test_a_reader_that_does_not_read(v1, scene, agent):
     channel = scene.server.channel(agent.key, [("grpc.use_local_subchannel_pool", 1)])
     hello = v1.Hello(protocol_versions=[1], instance_id=str(uuid.uuid4()), kinds=[v1.COMMAND])
     over = threading.Event()
+    # Each message has a hundred answers: a window that has grown to megabytes is full in seconds.
+    nobody_s = v1.LeaseRenew(tasks=[v1.LeasedTask(task="nobody's", attempt=1, fence=1)] * 100)
 
     def said():
         yield v1.WorkerMessage(seq=1, hello=hello).SerializeToString()
         for n in itertools.count(2):
             if over.is_set():
                 return
-            yield v1.WorkerMessage(seq=n, heartbeat=v1.Heartbeat()).SerializeToString()
+            yield v1.WorkerMessage(seq=n, lease_renew=nobody_s).SerializeToString()
 
     watch = scene.watch_agents()
     call = channel.stream_stream(CONNECT)(said())

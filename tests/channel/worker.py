@@ -205,6 +205,8 @@ class Worker:
             else:
                 self.stop(attempt, "the platform does not want it")
         self.credits()
+        if self.leaving:  # it was asked to while it said Hello
+            self.leave()
         for attempt in list(self.attempts.values()):
             for log in attempt.logs.values():
                 log.sent, log.told = log.acked, False

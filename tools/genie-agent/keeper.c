@@ -31,14 +31,13 @@ static void report(int to, int kind, int value) {
                 _exit(1); // the agent is gone
 }
 
-// In the command's process, up to its exec. What the agent ignores or blocks, it does not.
+// In the command's process, up to its exec. What the agent, or who has started it, ignores or blocks, it does not.
 static void __attribute__((noreturn))
 become(const struct keeper_command *command, const struct pipes *pipes, pid_t keeper) {
-        static const int defaults[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGCHLD};
         sigset_t none;
         sigemptyset(&none);
-        for (unsigned i = 0; i < sizeof defaults / sizeof *defaults; i++)
-                signal(defaults[i], SIG_DFL);
+        for (int number = 1; number < NSIG; number++)
+                signal(number, SIG_DFL); // fails for those that cannot be ignored
         sigprocmask(SIG_SETMASK, &none, NULL);
         setpgid(0, 0);
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == keeper && dup2(pipes->null, 0) >= 0 &&
