@@ -110,7 +110,7 @@ class Bench:
             self.server = subprocess.Popen(
                 [f'{self.options.built}/server/genied', 'serve', '--listen', self.endpoint, '--log-calls', 'refused',
                  '--tls-certificate', f'{at}/server.pem', '--tls-key', f'{at}/server-key.pem',
-                 '--vault-key-file', f'{at}/vault-key', '--max-calls', '20000'],
+                 '--vault-key-file', f'{at}/vault-key'],
                 env={**os.environ, 'GENIED_DATABASE_URL': self.options.server_url}, stdout=log, stderr=log)
             with open(f'{at}/genied.log', encoding='utf-8') as said:
                 text = ''
