@@ -55,7 +55,7 @@ Google__Protobuf__Duration *batch_duration(struct batch *batch, const Google__Pr
 // Sends what waits, if nothing is under way; with `empty`, though nothing waits.
 void batch_send(struct batch *batch, bool empty);
 
-// How many items wait or are under way.
+// Whether nothing waits and nothing is under way.
 static inline bool batch_is_idle(const struct batch *batch) { return !batch->sent && !batch->first; }
 
 void batch_drop(struct batch *batch); // when nothing is under way any more

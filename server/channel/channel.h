@@ -27,8 +27,8 @@ struct channel_config {
 // Starts it; the replica is known to others from its first tick on. NULL with *ret_error (malloc'ed).
 struct channel *channel_new(const struct channel_config *config, char **ret_error);
 
-// What somebody may wait for. Hints: they are sent after the commit, may come twice, and are made up for by a look
-// every second where they are lost.
+// What somebody may wait for. Hints: they are sent after the commit, may come twice, and are made up for by looks
+// of the replica's own, every one to five seconds, where they are lost.
 enum channel_change {
         CHANGE_TASKS = 1,   // tasks may wait to be offered
         CHANGE_CANCELS = 2, // a task is to be cancelled
