@@ -59,6 +59,7 @@ struct organization *organization_have(struct channel *channel, const char *id) 
         if (!organization)
                 return NULL;
         snprintf(organization->id, sizeof organization->id, "%s", id);
+        organization->waiting = ALL_KINDS;
         HASH_ADD_STR(channel->organizations, id, organization);
         return organization;
 }
@@ -103,7 +104,6 @@ bool channel_enter(struct channel *channel, struct session *session) {
         if (session->next)
                 session->next->prev = session;
         organization->sessions = session;
-        organization->session_count++;
         session_hold(session);
         return true;
 }
@@ -115,12 +115,10 @@ void channel_leave(struct channel *channel, struct session *session) {
         if (channel->check_next == session)
                 channel->check_next = session->hh.next;
         HASH_DEL(channel->sessions, session);
-        if (organization->next_served == session)
-                organization->next_served = session->next;
+        dispatch_forget(session);
         *(session->prev ? &session->prev->next : &organization->sessions) = session->next;
         if (session->next)
                 session->next->prev = session->prev;
-        organization->session_count--;
         session->prev = session->next = NULL;
         session->organization = NULL;
         organization_drop_if_empty(channel, organization);
@@ -158,7 +156,7 @@ void channel_note(
 static void forget_changes(struct channel *channel) {
         struct organization *organization, *next;
         DL_FOREACH_SAFE2(channel->changed, organization, next, changed_next) {
-                if (organization->changed || organization->round)
+                if (organization->changed || organization->asking)
                         continue;
                 DL_DELETE2(channel->changed, organization, changed_prev, changed_next);
                 organization->changed_prev = organization->changed_next = NULL;

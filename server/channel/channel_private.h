@@ -13,7 +13,7 @@
 
 #define CHANNEL_METHOD "devopsgenie.v1.TaskChannelService.Connect"
 
-enum { KINDS = 3, SECOND_MS = 1000 }; // TaskKind's numbers are below KINDS
+enum { KINDS = 3, ALL_KINDS = (1 << KINDS) - 1, SECOND_MS = 1000 }; // TaskKind's numbers are below KINDS
 
 // One that waits for an organization's events or logs: the call of a stream.
 struct watcher {
@@ -26,8 +26,8 @@ struct watcher {
 // An organization with sessions or watchers here.
 struct organization {
         char id[UUID_SIZE];
-        struct session *sessions, *next_served; // a list; where the next round of offers begins
-        unsigned session_count, round;          // of this round: how many sessions are still to be asked
+        struct session *sessions, *asking; // a list; those that may take tasks, if it has some, in this order
+        unsigned waiting;                  // by kind, bits: the last look left some, or there was none since a hint
         struct watcher *watchers;
         unsigned changed;                                 // enum channel_change: what is to be looked at
         struct organization *changed_prev, *changed_next; // of channel->changed, while something is
@@ -92,6 +92,8 @@ bool channel_enter(struct channel *channel, struct session *session) __attribute
 void channel_leave(struct channel *channel, struct session *session);
 
 // dispatch.c
+void dispatch_ask(struct session *session); // it may take tasks that wait
+void dispatch_forget(struct session *session);
 void dispatch(struct channel *channel);
 void dispatch_done(struct channel *channel, const struct load *load, const PGresult *result);
 

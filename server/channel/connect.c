@@ -227,7 +227,8 @@ static void begin(struct session *session, const Devopsgenie__Internal__SessionS
                 session_drain(session, 0, (channel->drain_end - now_ns()) / 1000000);
         if (started->key_offered)
                 session_offer_key(session);
-        channel_note(channel, CHANGE_CANCELS | CHANGE_TASKS, session->organization_id, NULL, /* tell= */ false);
+        if (session->hello->n_running)
+                channel_note(channel, CHANGE_CANCELS, session->organization_id, NULL, /* tell= */ false);
         channel_note(channel, CHANGE_EVENTS, session->organization_id, NULL, /* tell= */ true);
         // An older session of the agent may be another replica's.
         channel_note(channel, CHANGE_AGENTS, session->organization_id, session->agent_id, /* tell= */ true);

@@ -236,7 +236,7 @@ static void take_credits(struct session *session, const Devopsgenie__V1__Credits
                 if (attempt->offer_seq > ack_seq && session->free[attempt->kind] > 0)
                         session->free[attempt->kind]--;
         }
-        organization_changed(session->channel, session->organization, CHANGE_TASKS);
+        dispatch_ask(session);
 }
 
 // The elements of an array of text or int4 in PostgreSQL's binary format, without its 20 bytes of header.
@@ -347,6 +347,8 @@ void session_offer(struct session *session, const PGresult *result, int row) {
 void session_cancel(
         struct session *session, const char *task, int32_t number, int64_t fence, int mode, int64_t grace_ms) {
         struct attempt *attempt = attempt_find(session, task, number, fence);
+        if (attempt && attempt->state == ATTEMPT_STARTING)
+                attempt->cancel_early = true; // it is looked for again when the attempt has its StartGrant
         if (!attempt || attempt->state != ATTEMPT_RUNNING ||
                 (attempt->cancel_told && attempt->cancel_mode == mode && attempt->cancel_grace_ms == grace_ms))
                 return;

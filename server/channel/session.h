@@ -44,7 +44,7 @@ struct attempt {
         } log[LOG_PARTS];
         int percent;
         char *step;
-        bool renew, cancel_told, log_full;
+        bool renew, cancel_early, cancel_told, log_full;
         int cancel_mode;
         int64_t cancel_grace_ms;
 };
@@ -74,7 +74,8 @@ struct session {
                 const char *reason, *told, *message; // for the call; WatchAgentsResponse.reason
                 int64_t time;                        // since when; CLOCK_MONOTONIC nanoseconds
         } end;
-        struct session *prev, *next; // of the organization
+        struct session *prev, *next;         // of the organization
+        struct session *ask_prev, *ask_next; // of those that may take its tasks (dispatch.c)
         UT_hash_handle hh;
 };
 

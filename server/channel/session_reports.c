@@ -110,6 +110,10 @@ static void grant(struct session *session, struct attempt *attempt) {
         session_post(session, &message);
 }
 
+static void look_for_cancels(const struct session *session) {
+        channel_note(session->channel, CHANGE_CANCELS, session->organization_id, NULL, /* tell= */ false);
+}
+
 void starts_done(struct channel *channel, const struct load *load, const PGresult *result) {
         struct named started;
         read_named(result, &started);
@@ -120,12 +124,18 @@ void starts_done(struct channel *channel, const struct load *load, const PGresul
                 session_answered(session);
                 if (!started.items[i])
                         session_lose(session, item->task_id, item->attempt, item->fence, "FENCED");
-                else if (attempt && attempt->state == ATTEMPT_STARTING)
+                else if (attempt && attempt->state == ATTEMPT_STARTING) {
                         grant(session, attempt);
+                        if (attempt->cancel_early)
+                                look_for_cancels(session);
+                }
+        }
+        for (int row = 0; row < PQntuples(result); row++) {
+                int64_t i = row_int(result, row, "item") - 1;
+                if (i >= 0 && i < load->count && row_bool(result, row, "cancelling"))
+                        look_for_cancels(load->sessions[i]);
         }
         note_all(channel, load, CHANGE_EVENTS);
-        // A cancel that came between the two is known to the database alone.
-        note_all(channel, load, CHANGE_CANCELS);
 }
 
 void take_rejection(struct session *session, const Devopsgenie__V1__TaskReject *rejection) {
@@ -260,7 +270,7 @@ void endings_done(struct channel *channel, const struct load *load, const PGresu
                         attempt_move(session, attempt, ATTEMPT_ENDED);
                 post_result_ack(session, name, item->attempt->attempt, item->result_id, status);
         }
-        note_all(channel, load, CHANGE_EVENTS | CHANGE_TASKS | CHANGE_LOGS);
+        note_all(channel, load, CHANGE_EVENTS | CHANGE_LOGS);
 }
 
 // --- Side effects ---

@@ -19,6 +19,9 @@ CREATE FUNCTION lock_leases(organization_ids uuid[], task_ids uuid[]) RETURNS vo
   LANGUAGE plpgsql
 AS $$
 BEGIN
+  IF cardinality($2) < 2 THEN  -- what follows locks it
+    RETURN;
+  END IF;
   PERFORM FROM task_leases l
     WHERE (l.organization_id, l.task_id) IN (SELECT * FROM unnest($1, $2))
     ORDER BY l.organization_id, l.task_id FOR UPDATE;
@@ -29,6 +32,9 @@ CREATE FUNCTION lock_tasks(organization_ids uuid[], task_ids uuid[]) RETURNS voi
   LANGUAGE plpgsql
 AS $$
 BEGIN
+  IF cardinality($2) < 2 THEN
+    RETURN;
+  END IF;
   PERFORM FROM tasks_live t
     WHERE (t.organization_id, t.task_id) IN (SELECT * FROM unnest($1, $2))
     ORDER BY t.organization_id, t.task_id FOR NO KEY UPDATE;
@@ -40,6 +46,9 @@ CREATE FUNCTION lock_attempts(organization_ids uuid[], task_ids uuid[], attempts
   LANGUAGE plpgsql
 AS $$
 BEGIN
+  IF cardinality($2) < 2 THEN
+    RETURN;
+  END IF;
   PERFORM FROM task_attempts a
     WHERE (a.organization_id, a.task_id, a.attempt) IN (SELECT * FROM unnest($1, $2, $3))
     ORDER BY a.organization_id, a.task_id, a.attempt FOR NO KEY UPDATE;
@@ -158,68 +167,86 @@ AS $$
 $$;
 CALL make_system_function('close_sessions(uuid[], uuid[], bigint[], text[])');
 
--- Offers what waits: for each element up to `free` tasks of its kind, best first. `item` counts the elements from 1.
+CREATE FUNCTION no_task_waits(organization_id uuid, kind smallint) RETURNS boolean
+  LANGUAGE plpgsql STABLE SET enable_seqscan = off
+AS $$
+BEGIN
+  RETURN NOT EXISTS (SELECT FROM tasks_live t
+                      WHERE t.organization_id = $1 AND t.state = 'PENDING' AND t.kind = $2
+                        AND t.next_attempt_time <= now() AND t.expire_time > now());
+END
+$$;
+
+-- Offers what waits: for each element up to `free` tasks of its kind, best first. `item` counts the elements from 1;
+-- those of an organization and kind stand together. A row without a task: no more of that kind wait there.
 CREATE FUNCTION claim_tasks(replica_id uuid, offer_limit interval, organization_ids uuid[], agent_ids uuid[],
                             epochs bigint[], kinds smallint[], free int[])
-  RETURNS TABLE (item int, task_id uuid, organization_slug text, attempt int, fence bigint, kind smallint,
+  RETURNS TABLE (item int, kind smallint, task_id uuid, organization_slug text, attempt int, fence bigint,
                  payload bytea, idempotency_key text, time_to_live_ms bigint, effect_keys text[],
                  effect_references text[], effect_attempts int[])
   LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
-  nothing boolean := false;  -- the organization of the item before has nothing of its kind
+  nothing boolean;  -- of the kind waits in the organization
   has_labels jsonb;
 BEGIN
   FOR i IN 1 .. cardinality(organization_ids) LOOP
-    nothing := nothing AND organization_ids[i] = organization_ids[i - 1] AND kinds[i] = kinds[i - 1];
-    CONTINUE WHEN nothing;
-    SELECT s.labels INTO has_labels FROM agent_sessions s
-     WHERE s.organization_id = organization_ids[i] AND s.agent_id = agent_ids[i] AND s.session_epoch = epochs[i]
-       AND s.disconnect_time IS NULL;
-    CONTINUE WHEN NOT FOUND;
-    RETURN QUERY
-      WITH due AS (
-        SELECT t.ctid AS place FROM tasks_live t
-         WHERE t.organization_id = organization_ids[i] AND t.state = 'PENDING' AND t.kind = kinds[i]
-           AND t.next_attempt_time <= now() AND t.expire_time > now()
-           AND t.labels <@ has_labels AND (t.target_agent_id IS NULL OR t.target_agent_id = agent_ids[i])
-         ORDER BY t.priority DESC, t.task_id
-         LIMIT free[i] FOR UPDATE SKIP LOCKED
-      ), offered AS (
-        UPDATE tasks_live t
-           SET state = 'OFFERED', attempt = t.attempt + 1, fence = nextval('task_fences'), agent_id = agent_ids[i],
-               state_reason = '', state_actor = 'system'
-          FROM due
-         WHERE t.ctid = due.place  -- the row is locked, and this is no plan that depends on how many there are
-        RETURNING t.*
-      ), leased AS (
-        INSERT INTO task_leases (organization_id, task_id, attempt, fence, agent_id, replica_id, lease_time)
-          SELECT o.organization_id, o.task_id, o.attempt, o.fence, o.agent_id, $1, now() + $2 FROM offered o
-      )
-      SELECT i, o.task_id, (SELECT slug FROM organizations n WHERE n.organization_id = o.organization_id), o.attempt,
-             o.fence, o.kind, o.payload, o.idempotency_key,
-             (extract(epoch FROM o.expire_time - now()) * 1000)::bigint, e.keys, e.refs, e.attempts
-        FROM offered o
-        CROSS JOIN LATERAL (SELECT coalesce(array_agg(key ORDER BY key), '{}') AS keys,
-                                   coalesce(array_agg(reference ORDER BY key), '{}') AS refs,
-                                   coalesce(array_agg(f.attempt ORDER BY key), '{}') AS attempts
-                              FROM task_effects f
-                             WHERE f.organization_id = o.organization_id AND f.task_id = o.task_id) e
-       ORDER BY o.priority DESC, o.task_id;
-    nothing := NOT FOUND AND NOT EXISTS (
-      SELECT FROM tasks_live t
-       WHERE t.organization_id = organization_ids[i] AND t.state = 'PENDING' AND t.kind = kinds[i]
-         AND t.next_attempt_time <= now() AND t.expire_time > now());
+    IF (organization_ids[i - 1], kinds[i - 1]) IS DISTINCT FROM (organization_ids[i], kinds[i]) THEN
+      nothing := no_task_waits(organization_ids[i], kinds[i]);
+    END IF;
+    IF NOT nothing THEN
+      SELECT s.labels INTO has_labels FROM agent_sessions s
+       WHERE s.organization_id = organization_ids[i] AND s.agent_id = agent_ids[i] AND s.session_epoch = epochs[i]
+         AND s.disconnect_time IS NULL;
+      CONTINUE WHEN NOT FOUND;
+      RETURN QUERY
+        WITH due AS (
+          SELECT t.ctid AS place FROM tasks_live t
+           WHERE t.organization_id = organization_ids[i] AND t.state = 'PENDING' AND t.kind = kinds[i]
+             AND t.next_attempt_time <= now() AND t.expire_time > now()
+             AND t.labels <@ has_labels AND (t.target_agent_id IS NULL OR t.target_agent_id = agent_ids[i])
+           ORDER BY t.priority DESC, t.task_id
+           LIMIT free[i] FOR UPDATE SKIP LOCKED
+        ), offered AS (
+          UPDATE tasks_live t
+             SET state = 'OFFERED', attempt = t.attempt + 1, fence = nextval('task_fences'), agent_id = agent_ids[i],
+                 state_reason = '', state_actor = 'system'
+            FROM due
+           WHERE t.ctid = due.place  -- the row is locked, and this is no plan that depends on how many there are
+          RETURNING t.*
+        ), leased AS (
+          INSERT INTO task_leases (organization_id, task_id, attempt, fence, agent_id, replica_id, lease_time)
+            SELECT o.organization_id, o.task_id, o.attempt, o.fence, o.agent_id, $1, now() + $2 FROM offered o
+        )
+        SELECT i, o.kind, o.task_id, (SELECT slug FROM organizations n WHERE n.organization_id = o.organization_id),
+               o.attempt, o.fence, o.payload, o.idempotency_key,
+               (extract(epoch FROM o.expire_time - now()) * 1000)::bigint, e.keys, e.refs, e.attempts
+          FROM offered o
+          CROSS JOIN LATERAL (SELECT coalesce(array_agg(key ORDER BY key), '{}') AS keys,
+                                     coalesce(array_agg(reference ORDER BY key), '{}') AS refs,
+                                     coalesce(array_agg(f.attempt ORDER BY key), '{}') AS attempts
+                                FROM task_effects f
+                               WHERE f.organization_id = o.organization_id AND f.task_id = o.task_id) e
+         ORDER BY o.priority DESC, o.task_id;
+      IF FOUND THEN
+        nothing := no_task_waits(organization_ids[i], kinds[i]);
+      END IF;
+    END IF;
+    IF nothing AND (organization_ids[i + 1], kinds[i + 1]) IS DISTINCT FROM (organization_ids[i], kinds[i]) THEN
+      item := i;
+      kind := kinds[i];
+      RETURN NEXT;
+    END IF;
   END LOOP;
 END
 $$;
 CALL make_system_function('claim_tasks(uuid, interval, uuid[], uuid[], bigint[], smallint[], int[])');
 
--- Offers that were taken: the items that run now. One that ran already is told again, if it still does: that is looked
--- at when the others are written, and what they have waited for.
+-- Offers that were taken: the items that run now, and whether they are to be told to stop already. One that ran already
+-- is told again, if it still does: that is looked at when the others are written, and what they have waited for.
 CREATE FUNCTION start_tasks(replica_id uuid, lease interval, organization_ids uuid[], task_ids uuid[], attempts int[],
-                            fences bigint[], agent_ids uuid[]) RETURNS TABLE (item bigint)
+                            fences bigint[], agent_ids uuid[]) RETURNS TABLE (item bigint, cancelling boolean)
   LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
@@ -243,7 +270,7 @@ BEGIN
     SELECT organization_id, task_id, attempt, fence, agent_id FROM started;
 
   RETURN QUERY
-    SELECT ack.item
+    SELECT ack.item, l.cancelling
       FROM unnest($3, $4, $5, $6, $7) WITH ORDINALITY ack (organization_id, task_id, attempt, fence, agent_id, item)
       JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
      WHERE l.started;

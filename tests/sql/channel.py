@@ -67,8 +67,9 @@ class Worker:
             items__organization_id=[worker['tenant']], items__agent_id=[worker['agent']],
             items__session_epoch=[worker['epoch']], items__kind=[kind], items__free=[free],
             items__labels=[json.dumps(self.labels)])
-        self.offers = rows
-        return [Attempt(self, row['task_id'], row['attempt'], row['fence']) for row in rows]
+        self.offers = [row for row in rows if row['task_id']]
+        self.more = len(rows) == len(self.offers)
+        return [Attempt(self, row['task_id'], row['attempt'], row['fence']) for row in self.offers]
 
     def run(self, **task):
         """An attempt that runs, of a new task."""

@@ -43,6 +43,29 @@ class Offers(ChannelCase):
             self.task(worker.session)
         self.assertEqual([len(worker.claim(free)) for free in (0, 2, 2, 2)], [0, 2, 2, 1])
 
+    def test_it_says_when_no_more_wait(self):
+        worker = self.worker()
+        worker.open()
+        self.assertEqual((worker.claim(), worker.more), ([], False))
+        for _ in range(3):
+            self.task(worker.session)
+        self.assertEqual([(len(worker.claim(2)), worker.more) for _ in range(3)], [(2, True), (1, False), (0, False)])
+        self.task(worker.session, labels=json.dumps({'zone': 'eu'}))
+        self.assertEqual((worker.claim(), worker.more), ([], True), 'it waits, if for another agent')
+        self.assertEqual((worker.claim(kind=1), worker.more), ([], False))
+
+    def test_it_says_so_once_an_organization_and_kind(self):
+        one, two = self.worker(), self.worker()
+        one.open(), two.open()
+        self.task(two.session)
+        workers, kinds = [one, one, two, two, two], [1, 1, 1, 2, 2]
+        rows = self.system.rows(
+            'internal/claim_tasks', replica_id=self.replica, offer_limit='10 seconds',
+            items__organization_id=[w.tenant for w in workers], items__agent_id=[w.agent for w in workers],
+            items__session_epoch=[w.epoch for w in workers], items__kind=kinds, items__free=[1] * 5)
+        self.assertEqual([(row['item'], row['kind']) for row in rows if not row['task_id']],
+                         [('2', '1'), ('3', '1'), ('5', '2')])
+
     def test_priority_then_age(self):
         worker = self.worker()
         worker.open()
@@ -103,8 +126,9 @@ class Offers(ChannelCase):
             items__organization_id=[w.tenant for w in workers], items__agent_id=[w.agent for w in workers],
             items__session_epoch=[w.epoch for w in workers], items__kind=[2] * 3, items__free=[1] * 3,
             items__labels=[json.dumps(w.labels) for w in workers])
-        self.assertEqual(self.items(rows), {1, 2, 3})
-        self.assertEqual([self.row('tasks', row['task_id'])['agent_id'] for row in rows], [w.agent for w in workers])
+        offers = [row for row in rows if row['task_id']]
+        self.assertEqual([row['item'] for row in offers], ['1', '2', '3'])
+        self.assertEqual([self.row('tasks', row['task_id'])['agent_id'] for row in offers], [w.agent for w in workers])
 
     def test_two_at_once_are_offered_different_tasks(self):
         organization = self.organization()

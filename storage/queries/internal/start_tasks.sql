@@ -1,3 +1,4 @@
 -- Starts attempts whose offers were taken.
-SELECT item FROM start_tasks(:replica_id::uuid, :lease, :items__organization_id, :items__task_id, :items__attempt,
-                             :items__fence, :items__agent_id);
+SELECT item, cancelling
+  FROM start_tasks(:replica_id::uuid, :lease, :items__organization_id, :items__task_id, :items__attempt, :items__fence,
+                   :items__agent_id);
