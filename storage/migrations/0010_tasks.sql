@@ -42,7 +42,10 @@ CREATE TABLE tasks (
   end_time timestamptz,
   PRIMARY KEY (organization_id, task_id, filed_time)
 ) PARTITION BY RANGE (filed_time);
-CREATE TABLE tasks_live PARTITION OF tasks FOR VALUES FROM ('infinity') TO (MAXVALUE) WITH (fillfactor = 70);
+-- The queue is an index whose entries are nearly all dead: it is read past those until they are vacuumed, however many
+-- ended tasks the table holds beside.
+CREATE TABLE tasks_live PARTITION OF tasks FOR VALUES FROM ('infinity') TO (MAXVALUE)
+  WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 CREATE TABLE tasks_default PARTITION OF tasks DEFAULT;
 ALTER TABLE tasks_live ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE tasks_default ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -128,7 +131,7 @@ CREATE TABLE task_leases (
   progress_percent smallint NOT NULL DEFAULT 0,
   progress_step text NOT NULL DEFAULT '',
   PRIMARY KEY (organization_id, task_id)
-) WITH (fillfactor = 40);
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 GRANT SELECT, UPDATE, DELETE ON task_leases TO genie_app;
 CALL protect_tenant_table('task_leases');
 CALL allow_system('task_leases', 'SELECT, INSERT, UPDATE, DELETE');
