@@ -13,11 +13,16 @@ enum { LOADS_MAX = 64, ARENA_MAX = 3 * LOAD_BYTES, PARAMETERS_MAX = 4 * LOAD_BYT
 static void drop_load(struct load *load) {
         if (!load)
                 return;
+        struct load *whole = load->whole;
         for (unsigned i = 0; i < load->count; i++)
                 if (load->sessions[i])
                         session_release(load->sessions[i]);
-        arena_drop(&load->arena, /* wipe= */ false);
-        free(load);
+        if (load != whole)
+                free(load);
+        if (--whole->parts)
+                return;
+        arena_drop(&whole->arena, /* wipe= */ false);
+        free(whole);
 }
 
 static struct load *new_load(struct batch *batch) {
@@ -25,6 +30,8 @@ static struct load *new_load(struct batch *batch) {
         if (!load)
                 return NULL;
         arena_init(&load->arena, ARENA_MAX);
+        load->whole = load;
+        load->parts = 1;
         assert(!batch->first == !batch->last);
         if (batch->first)
                 batch->last->next = load;
@@ -112,20 +119,53 @@ static void forget_sent(struct batch *batch) {
         batch->load_count--;
 }
 
-// What cannot be done is not tried for ever: whose message it is has its session ended, and says it again in the next.
-static void end_sessions(const struct load *load) {
-        for (unsigned i = 0; i < load->count; i++)
-                if (load->sessions[i])
-                        session_end(load->sessions[i], CODE_INTERNAL, "INTERNAL", "PROTOCOL", "an internal error");
+static void put_first(struct batch *batch, struct load *load) {
+        load->next = batch->first;
+        batch->first = load;
+        if (!batch->last)
+                batch->last = load;
 }
 
 // What was to be sent is the first again.
 static void put_back(struct batch *batch) {
-        batch->sent->next = batch->first;
-        batch->first = batch->sent;
-        if (!batch->last)
-                batch->last = batch->sent;
+        put_first(batch, batch->sent);
         batch->sent = NULL;
+}
+
+// Where a load can be parted between messages of two sessions, near its middle; 0: they are all of one.
+static unsigned middle_of(const struct load *load) {
+        unsigned middle = load->count / 2;
+        for (unsigned far = 0; far <= middle; far++)
+                for (unsigned i = middle - far; i <= middle + far; i += far ? 2 * far : 1)
+                        if (i && i < load->count && load->sessions[i] != load->sessions[i - 1])
+                                return i;
+        return 0;
+}
+
+// What cannot be done is tried in parts, and not for ever: whose message it is has its session ended, and says it again
+// in the next.
+static void part_or_end(struct batch *batch) {
+        struct load *load = batch->sent;
+        unsigned middle = middle_of(load);
+        struct load *rest = middle ? calloc(1, sizeof *rest) : NULL;
+        if (!rest) {
+                for (unsigned i = 0; i < load->count; i++)
+                        if (load->sessions[i])
+                                session_end(
+                                        load->sessions[i], CODE_INTERNAL, "INTERNAL", "PROTOCOL", "an internal error");
+                forget_sent(batch);
+                return;
+        }
+        rest->whole = load->whole;
+        rest->whole->parts++;
+        rest->count = load->count - middle;
+        memcpy(rest->items, load->items + middle, rest->count * sizeof *rest->items);
+        memcpy(rest->sessions, load->sessions + middle, rest->count * sizeof(struct session *));
+        load->count = middle;
+        load->bytes = rest->bytes = LOAD_BYTES + 1; // nothing more goes into them
+        batch->load_count++;
+        put_first(batch, rest);
+        put_back(batch);
 }
 
 void batch_send(struct batch *batch, bool empty) {
@@ -143,8 +183,7 @@ void batch_send(struct batch *batch, bool empty) {
                         return;
                 arena_drop(&batch->parameters, /* wipe= */ false);
                 if (submission == UNFIT) { // and so are the next ones sent
-                        end_sessions(batch->sent);
-                        forget_sent(batch);
+                        part_or_end(batch);
                         continue;
                 }
                 put_back(batch); // the lane is full: it stays the first
@@ -159,12 +198,6 @@ static bool may_pass(enum storage_outcome outcome, const PGresult *result) {
         const char *state = outcome == STORAGE_REFUSED ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : "";
         return outcome != STORAGE_REFUSED ||
                (state && (!strncmp(state, "40", 2) || (*state == '5' && strncmp(state, "54", 2))));
-}
-
-static void give_up(struct batch *batch, const PGresult *result) {
-        log_event("error", "message", "a statement of the task channel failed", "statement",
-                batch->operation.statement->name, "error", PQresultErrorMessage(result), NULL);
-        end_sessions(batch->sent);
 }
 
 // On the storage thread.
@@ -184,9 +217,12 @@ static void done(struct storage_operation *operation, enum storage_outcome outco
                 batch->again = 0;
                 if (outcome == STORAGE_OK)
                         batch->done(channel, batch->sent, result);
-                else if (outcome == STORAGE_REFUSED)
-                        give_up(batch, result);
-                forget_sent(batch);
+                if (outcome == STORAGE_REFUSED) {
+                        log_event("error", "message", "a statement of the task channel failed", "statement",
+                                operation->statement->name, "error", PQresultErrorMessage(result), NULL);
+                        part_or_end(batch);
+                } else
+                        forget_sent(batch);
         }
         batch_send(batch, /* empty= */ false);
         channel_settle(channel);

@@ -1,6 +1,7 @@
 // Messages that change the database, gathered: one statement of a kind is under way at a time, and what comes meanwhile
 // waits in loads for the next. A statement that the database could not take is sent again until it is taken; all of
-// them may come twice (migration 0011). Everything here under the channel's mutex.
+// them may come twice (migration 0011). One that it will never take is parted, until whose message is at fault is
+// known: that session ends, and the others' messages are taken. Everything here under the channel's mutex.
 #pragma once
 
 #include "server/rpc/call.h"
@@ -20,6 +21,8 @@ enum { LOAD_ITEMS = 1000, LOAD_BYTES = 4 << 20 };
 // What goes with one statement.
 struct load {
         struct load *next;
+        struct load *whole; // of which it is a part, or itself: the items lie there
+        unsigned parts;     // of a whole: how many there are
         struct arena arena;
         size_t bytes;
         unsigned count;
