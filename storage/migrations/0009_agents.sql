@@ -129,6 +129,11 @@ ALTER TABLE agent_events OWNER TO genie_system;
 ALTER TABLE agent_events_default OWNER TO genie_system;
 CALL allow_system('agent_events_default', 'SELECT, INSERT, DELETE');
 
+-- The newest transaction that has ended.
+CREATE FUNCTION last_transaction() RETURNS xid8
+  LANGUAGE sql
+AS $$ SELECT (pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)::text::xid8 $$;
+
 CREATE FUNCTION write_agent_events() RETURNS trigger
   LANGUAGE plpgsql
 AS $$
@@ -139,9 +144,9 @@ BEGIN
   ELSIF TG_OP = 'UPDATE' THEN
     INSERT INTO agent_events (organization_id, agent_id, event, reason)
       SELECT organization_id, agent_id, 2, '' FROM after;
-  ELSE
-    INSERT INTO agent_events (organization_id, agent_id, event, reason)
-      SELECT b.organization_id, b.agent_id, 5, ''
+  ELSE  -- behind what the transaction has waited for: a session that began meanwhile
+    INSERT INTO agent_events (organization_id, position, agent_id, event, reason)
+      SELECT b.organization_id, greatest(pg_current_xact_id(), last_transaction()), b.agent_id, 5, ''
         FROM before b JOIN organizations o USING (organization_id);  -- not where the organization is purged
   END IF;
   RETURN NULL;

@@ -265,6 +265,30 @@ def test_an_agents_token_resumes(v1, scene):
     assert [e.agent for e in again.take(2)] == [agent.name for agent in agents[1:]]
 
 
+def test_agents_events_are_in_their_order_however_transactions_lie(v1, scene):
+    """One that began first ends an agent that has connected meanwhile."""
+    watch, agent = scene.watch_agents(), scene.agent()
+    with scene.transaction() as run:
+        run("SELECT pg_current_xact_id()")
+        agent.stream()
+        run(f"DELETE FROM agents WHERE agent_id = '{agent.uid}'")
+    events = [v1.WatchAgentsResponse.Event.Name(e.event) for e in watch.take(3)]
+    assert events == ["CREATED", "CONNECTED", "DELETED"]
+
+
+def test_a_watch_beside_an_older_transaction_tells_what_was_before_it_too(v1, scene):
+    """All of it, in its order and once: a transaction that runs may still have something to tell from before."""
+    with scene.transaction() as run:
+        run("SELECT pg_current_xact_id()")
+        agents = [scene.agent() for _ in range(2)]
+        agents[0].stream()
+        watch = scene.watch_agents()
+        agents[1].stream()
+    events = [(e.agent, v1.WatchAgentsResponse.Event.Name(e.event)) for e in watch.take(4)]
+    assert events == [(agents[0].name, "CREATED"), (agents[1].name, "CREATED"), (agents[0].name, "CONNECTED"),
+                      (agents[1].name, "CONNECTED")]  # fmt: skip
+
+
 @pytest.mark.parametrize("end, reason", [
     ("goodbye", "GOODBYE"), ("half_close", "CLOSED"), ("cancel", "CLOSED"), ("protocol", "PROTOCOL"),
 ])  # fmt: skip
