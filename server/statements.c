@@ -41,6 +41,8 @@ static const struct {
                 &devopsgenie__internal__sessions__descriptor},
         [INTERNAL_CHECK_SESSIONS] = {"internal/check_sessions.sql", LANE_READ,
                 &devopsgenie__internal__sessions__descriptor},
+        [INTERNAL_FIND_NEW_SESSIONS] = {"internal/find_new_sessions.sql", LANE_READ,
+                &devopsgenie__internal__cancels_wanted__descriptor},
         [INTERNAL_CLAIM_TASKS] = {"internal/claim_tasks.sql", LANE_WRITE, &devopsgenie__internal__claims__descriptor},
         [INTERNAL_START_TASKS] = {"internal/start_tasks.sql", LANE_WRITE, &devopsgenie__internal__starts__descriptor},
         [INTERNAL_REJECT_TASKS] = {"internal/reject_tasks.sql", LANE_WRITE,

@@ -15,6 +15,7 @@ enum {
         LEAVE_MS = 2000,
         LOOK_SECONDS = 5,
         CHECK_SECONDS = 2,
+        STRAY_SECONDS = 10,
         END_MS = 1000
 };
 static const int64_t MILLISECOND = 1000000;
@@ -114,6 +115,8 @@ void channel_leave(struct channel *channel, struct session *session) {
                 return;
         if (channel->check_next == session)
                 channel->check_next = session->hh.next;
+        if (channel->renew_next == session)
+                channel->renew_next = session->hh.next;
         HASH_DEL(channel->sessions, session);
         dispatch_forget(session);
         *(session->prev ? &session->prev->next : &organization->sessions) = session->next;
@@ -123,6 +126,18 @@ void channel_leave(struct channel *channel, struct session *session) {
         session->organization = NULL;
         organization_drop_if_empty(channel, organization);
         session_release(session);
+}
+
+void channel_note_end(
+        struct channel *channel, const char *organization_id, const char *agent_id, int64_t epoch, const char *reason) {
+        struct batch *batch = &channel->closes;
+        Devopsgenie__Internal__Session *item = batch_add(batch, NULL, &devopsgenie__internal__session__descriptor, 0);
+        if (!item)
+                return; // it is noted when the replica's lease lapses, or by the next session
+        item->organization_id = batch_text(batch, organization_id);
+        item->agent_id = batch_text(batch, agent_id);
+        item->session_epoch = epoch;
+        item->reason = batch_text(batch, reason);
 }
 
 unsigned channel_sessions(struct channel *channel) {
@@ -206,10 +221,15 @@ static void watch_sessions(struct channel *channel, int64_t now) {
         HASH_ITER(hh, channel->sessions, session, next) {
                 session_second(session, now);
                 if (session->end.reason && session->end.time < now - END_MS * MILLISECOND)
-                        stream_abort(session->call); // it does not read why it ends
-                if (session->paused)                 // it is not silent: nobody listens to it now
+                        stream_abort(session->call);                // it does not read why it ends
+                if (session->paused && !session_is_behind(session)) // it is not silent: nobody listens to it now
                         session->heard = now;
-                if (session->heard < silent)
+                if (session->heard >= silent)
+                        continue;
+                if (session_is_behind(session))
+                        session_end(session, CODE_RESOURCE_EXHAUSTED, "READER_TOO_SLOW", "PROTOCOL",
+                                "the agent does not read what it is sent");
+                else
                         session_end(session, CODE_DEADLINE_EXCEEDED, "SILENT", "SILENT",
                                 "nothing was heard of the agent for too long");
         }
@@ -243,6 +263,8 @@ void channel_tick(struct channel *channel) {
                         ticks_prepare(channel);
                 if (channel->second % CHECK_SECONDS == 0)
                         checks_prepare(channel);
+                if (channel->second % STRAY_SECONDS == 0)
+                        strays_look(channel);
         }
         batch_send(&channel->ticks, /* empty= */ second);
         channel_settle(channel);
@@ -365,7 +387,8 @@ static bool is_busy(struct channel *channel) {
         const struct batch *const batches[] = {&channel->closes, &channel->claims, &channel->starts,
                 &channel->rejections, &channel->endings, &channel->effects, &channel->logs, &channel->answers,
                 &channel->ticks, &channel->checks};
-        bool busy = channel->notices.under_way || channel->cancels.under_way || channel->leaving.under_way;
+        bool busy = channel->notices.under_way || channel->cancels.under_way || channel->strays.under_way ||
+                    channel->leaving.under_way;
         for (size_t i = 0; i < sizeof batches / sizeof *batches; i++)
                 busy |= batches[i]->sent != NULL;
         return busy;

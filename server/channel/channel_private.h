@@ -49,7 +49,7 @@ struct channel {
         struct organization *organizations,
                 *changed; // all; those that are to be looked at, in the order of their changes
         struct batch closes, claims, starts, rejections, endings, effects, logs, answers, ticks, checks;
-        struct errand notices, cancels, leaving;
+        struct errand notices, cancels, strays, leaving;
         struct listener *listener;
 
         char (*replicas)[UUID_SIZE]; // others that live
@@ -57,9 +57,9 @@ struct channel {
         char notice[4000]; // what they are to be told
         size_t notice_size;
 
-        int64_t next_tick, drain_end; // CLOCK_MONOTONIC nanoseconds; drain_end 0: it does not drain
-        struct session *check_next;   // the next to be checked
-        unsigned second;              // counts them
+        int64_t next_tick, drain_end;            // CLOCK_MONOTONIC nanoseconds; drain_end 0: it does not drain
+        struct session *check_next, *renew_next; // the next to be checked; the first whose leases are renewed
+        unsigned second;                         // counts them
         bool look_everywhere, draining, stopped;
 };
 
@@ -91,6 +91,10 @@ int64_t channel_newer(struct channel *channel, const struct session *session);
 bool channel_enter(struct channel *channel, struct session *session) __attribute__((warn_unused_result));
 void channel_leave(struct channel *channel, struct session *session);
 
+// Notes in the database that a session has ended; one that was taken over is another's.
+void channel_note_end(
+        struct channel *channel, const char *organization_id, const char *agent_id, int64_t epoch, const char *reason);
+
 // dispatch.c
 void dispatch_ask(struct session *session); // it may take tasks that wait
 void dispatch_forget(struct session *session);
@@ -109,6 +113,7 @@ void checks_prepare(struct channel *channel);
 void check_session(struct channel *channel, struct session *session);
 void checks_done(struct channel *channel, const struct load *load, const PGresult *result);
 void cancels_look(struct channel *channel);
+void strays_look(struct channel *channel);
 
 // watch.c: the watchers of an organization who want one of the changes look now.
 void watchers_wake(struct organization *organization, unsigned changes);

@@ -317,6 +317,10 @@ static void act(struct call *call) {
         struct session *session = call->state;
         enum { READ, WAIT, END } next;
         lock(call);
+        if (!session->end.reason && session->result) {
+                session_resume(session);
+                channel_settle(session->channel);
+        }
         if (session->end.reason) {
                 next = END;
         } else {
@@ -372,17 +376,10 @@ static void woken(struct call *call) {
                 act(call);
 }
 
-// The session's row says until now that it stands; one that was taken over is another's.
-static void note_end(struct session *session) {
-        struct batch *batch = &session->channel->closes;
-        Devopsgenie__Internal__Session *item = batch_add(
-                batch, session, &devopsgenie__internal__session__descriptor, 0);
-        if (!item)
-                return; // it is noted when the replica's lease lapses, or by the next session
-        item->organization_id = batch_text(batch, session->organization_id);
-        item->agent_id = batch_text(batch, session->agent_id);
-        item->session_epoch = session->epoch;
-        item->reason = batch_text(batch, session->end.reason ? session->end.told : "CLOSED");
+static void drained(struct call *call) {
+        struct session *session = call->state;
+        if (session && session->paused) // this thread alone writes it
+                act(call);
 }
 
 static void closed(struct call *call) {
@@ -393,7 +390,8 @@ static void closed(struct call *call) {
         session->call = NULL;
         session->hello = NULL;
         if (session->organization) {
-                note_end(session);
+                channel_note_end(session->channel, session->organization_id, session->agent_id, session->epoch,
+                        session->end.reason ? session->end.told : "CLOSED");
                 channel_leave(session->channel, session);
                 channel_settle(session->channel);
         }
@@ -404,4 +402,4 @@ static void closed(struct call *call) {
 
 extern const struct stream_handler task_channel_service_connect;
 const struct stream_handler task_channel_service_connect = {
-        .message = message, .half_closed = half_closed, .woken = woken, .closed = closed};
+        .message = message, .half_closed = half_closed, .woken = woken, .drained = drained, .closed = closed};

@@ -7,7 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UNANSWERED_MAX = 64, MESSAGES_A_SECOND = 1000, STEP_MAX = 800, RETRY_OVERLOADED_MS = 5000 };
+enum {
+        UNANSWERED_MAX = 64,
+        MESSAGES_A_SECOND = 1000,
+        RENEWALS_A_MESSAGE = 20,    // attempts that a LeaseRenew lists count like messages
+        UNREAD_MAX = 256,           // who has so many messages before it is not listened to
+        UNREAD_BYTES_MAX = 1 << 20, // or gets no offers
+        STEP_MAX = 800,
+        RETRY_OVERLOADED_MS = 5000,
+};
 
 // The ways of an attempt; what is not here does not happen.
 static const bool attempt_ways[ATTEMPT_STATES][ATTEMPT_STATES] = {
@@ -103,8 +111,13 @@ void session_second(struct session *session, int64_t now) {
                 stream_wake(session->call);
 }
 
+bool session_is_behind(const struct session *session) {
+        return session->call && stream_backlog(session->call).messages > UNREAD_MAX;
+}
+
 bool session_wants_message(const struct session *session) {
-        return session->budget > 0 && session->unanswered < UNANSWERED_MAX && !session->end.reason;
+        return session->budget > 0 && session->unanswered < UNANSWERED_MAX && !session->end.reason &&
+               !(session->result && session->before_result) && !session_is_behind(session);
 }
 
 void session_answered(struct session *session) {
@@ -166,6 +179,7 @@ static struct attempt *attempt_add(struct session *session, const char *task, in
         struct attempt *attempt = &session->attempts[session->attempt_count++];
         *attempt = (struct attempt){.number = number, .fence = fence};
         memcpy(attempt->task, task, sizeof attempt->task);
+        attempt->log[0].end = attempt->log[1].end = LOG_OPEN;
         return attempt;
 }
 
@@ -209,7 +223,8 @@ void session_lose(struct session *session, const char *task, int32_t number, int
 // --- Offers ---
 
 int session_free(const struct session *session, int kind) {
-        if (!session->call || session->end.reason || session->draining || kind <= 0 || kind >= KINDS)
+        if (!session->call || session->end.reason || session->draining || kind <= 0 || kind >= KINDS ||
+                !session->free[kind] || stream_backlog(session->call).bytes > UNREAD_BYTES_MAX)
                 return 0;
         int room = (int)(ATTEMPTS_MAX - (session->attempt_count - session->ended_count));
         return session->free[kind] < room ? session->free[kind] : room;
@@ -398,6 +413,8 @@ static void take_renewal(struct session *session, const Devopsgenie__V1__LeaseRe
                         attempt->renew = attempt->state == ATTEMPT_RUNNING;
         }
         session->renew_seq = seq;
+        unsigned cost = (unsigned)renewal->n_tasks / RENEWALS_A_MESSAGE;
+        session->budget -= cost < session->budget ? cost : session->budget;
 }
 
 static void answer_heartbeat(struct session *session) {
@@ -406,6 +423,14 @@ static void answer_heartbeat(struct session *session) {
         message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_PING;
         message.ping = &ping;
         session_post(session, &message);
+}
+
+void session_resume(struct session *session) {
+        const Devopsgenie__V1__Result *result = session->before_result ? NULL : session->result;
+        if (!result)
+                return;
+        session->result = NULL;
+        take_result(session, result);
 }
 
 void session_take(struct session *session, const WorkerMessage *message) {
@@ -441,7 +466,8 @@ void session_take(struct session *session, const WorkerMessage *message) {
                 take_log(session, message->log_chunk);
                 break;
         case DEVOPSGENIE__V1__WORKER_MESSAGE__PART_RESULT:
-                take_result(session, message->result);
+                session->result = message->result;
+                session_resume(session);
                 break;
         case DEVOPSGENIE__V1__WORKER_MESSAGE__PART_CANCEL_ACK:
                 take_cancel_answer(session, message->cancel_ack);

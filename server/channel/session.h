@@ -20,6 +20,7 @@ typedef Devopsgenie__V1__PlatformMessage PlatformMessage;
 typedef Devopsgenie__V1__WorkerMessage WorkerMessage;
 
 enum { ATTEMPTS_MAX = 1000, LOG_PARTS = 2, TASK_KINDS = 3 };
+#define LOG_OPEN INT64_MAX
 
 // What a session knows of an attempt. drawn in ARCHITECTURE.md from the table in session.c.
 enum attempt_state {
@@ -41,6 +42,7 @@ struct attempt {
                 int64_t accepted, durable; // how far the log is taken in, and how far it is written
                 unsigned on_way;           // pieces that wait to be written
                 bool answered;             // some of them have been
+                int64_t end;               // where it ends, as was told; LOG_OPEN: it was not
         } log[LOG_PARTS];
         int percent;
         char *step;
@@ -61,12 +63,14 @@ struct session {
         int free[TASK_KINDS];
         bool draining; // the agent wants no more
         bool key_offer_under_way, key_told;
-        unsigned unanswered;                // requests of its that wait for the database
-        unsigned budget;                    // how many more messages are read before the next second
-        bool paused;                        // nothing is read now
-        unsigned pieces_on_way;             // of logs, that are not written yet
-        int64_t log_on_way;                 // bytes of logs that are not written yet
-        int64_t renew_seq, renew_under_way; // LeaseRenew to be acknowledged; 0: none
+        unsigned unanswered;                   // requests of its that wait for the database
+        unsigned before_result;                // of them, side effects and answers to Cancels: a Result waits for them
+        const Devopsgenie__V1__Result *result; // that waits; in the stream's memory, until the next message is read
+        unsigned budget;                       // how many more messages are read before the next second
+        bool paused;                           // nothing is read now
+        unsigned pieces_on_way;                // of logs, that are not written yet
+        int64_t log_on_way;                    // bytes of logs that are not written yet
+        int64_t renew_seq, renew_under_way;    // LeaseRenew to be acknowledged; 0: none
         struct attempt *attempts;
         unsigned attempt_count, attempt_room, ended_count; // of which so many have ended, and make room for others
         struct {                                           // why it is to end; NULL reason: it is not
@@ -97,8 +101,11 @@ void session_overload(struct session *session);
 // Tells the agent to come back to another server.
 void session_drain(struct session *session, int64_t reconnect_in_ms, int64_t deadline_ms);
 
-// Takes a message in.
+// Takes a message in. Its memory is the session's until it wants the next one.
 void session_take(struct session *session, const WorkerMessage *message);
+
+// Takes in what has waited for its turn.
+void session_resume(struct session *session);
 
 // What of Hello.running goes on: an attempt that the session knows from now on.
 void session_adopt(struct session *session, const char *task, int32_t number, int64_t fence, enum attempt_state state,
@@ -128,6 +135,9 @@ void session_second(struct session *session, int64_t now);
 
 // Whether it takes the next message now.
 bool session_wants_message(const struct session *session);
+
+// Whether its agent does not read what it is told.
+bool session_is_behind(const struct session *session);
 
 // What came of its statements.
 void starts_done(struct channel *channel, const struct load *load, const PGresult *result);

@@ -167,11 +167,31 @@ void rejections_done(struct channel *channel, const struct load *load, const PGr
 
 // --- Results ---
 
+// LOG_OPEN: it does not say.
 static int64_t end_of(const Devopsgenie__V1__Result *result, Devopsgenie__V1__LogStream stream) {
         for (size_t i = 0; i < result->n_log_offsets; i++)
                 if (result->log_offsets[i]->stream == stream)
                         return result->log_offsets[i]->offset;
-        return 0;
+        return LOG_OPEN;
+}
+
+// Where the logs end. What was told of a part first holds, here as in the database; what was refused does not come.
+static void tell_ends(
+        struct attempt *attempt, const Devopsgenie__V1__Result *result, Devopsgenie__Internal__Ending *ret_item) {
+        int64_t ends[LOG_PARTS] = {end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDOUT),
+                end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDERR)};
+        for (unsigned i = 0; attempt && i < LOG_PARTS; i++) {
+                if (attempt->log_full)
+                        ends[i] = attempt->log[i].accepted;
+                if (attempt->log[i].end == LOG_OPEN)
+                        attempt->log[i].end = ends[i];
+        }
+        if (ends[0] != LOG_OPEN)
+                ret_item->_stdout_end_case = DEVOPSGENIE__INTERNAL__ENDING___STDOUT_END_STDOUT_END;
+        if (ends[1] != LOG_OPEN)
+                ret_item->_stderr_end_case = DEVOPSGENIE__INTERNAL__ENDING___STDERR_END_STDERR_END;
+        ret_item->stdout_end = ends[0];
+        ret_item->stderr_end = ends[1];
 }
 
 // Outputs are a map: its entries are copied, as they are.
@@ -242,13 +262,7 @@ void take_result(struct session *session, const Devopsgenie__V1__Result *result)
         item->permanent = failure && failure->permanent;
         item->after = batch_duration(batch, result->retry_after);
         copy_outputs(batch, item, result);
-        item->stdout_end = end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDOUT);
-        item->stderr_end = end_of(result, DEVOPSGENIE__V1__LOG_STREAM__STDERR);
-        const struct attempt *attempt = attempt_find(session, task, result->attempt, result->fence);
-        if (attempt && attempt->log_full) { // what was refused does not come
-                item->stdout_end = attempt->log[0].accepted;
-                item->stderr_end = attempt->log[1].accepted;
-        }
+        tell_ends(attempt_find(session, task, result->attempt, result->fence), result, item);
 }
 
 void endings_done(struct channel *channel, const struct load *load, const PGresult *result) {
@@ -287,6 +301,7 @@ void take_effect(struct session *session, const Devopsgenie__V1__SideEffect *eff
         if (!item)
                 return;
         session->unanswered++;
+        session->before_result++;
         item->key = batch_text(batch, effect->key);
         item->reference = batch_text(batch, effect->reference);
 }
@@ -298,6 +313,7 @@ void effects_done(struct channel *channel, const struct load *load, const PGresu
         for (unsigned i = 0; i < load->count; i++) {
                 const Devopsgenie__Internal__Effect *item = (const void *)load->items[i];
                 struct session *session = load->sessions[i];
+                session->before_result--;
                 session_answered(session);
                 if (!noted.items[i]) {
                         session_lose(session, item->attempt->task_id, item->attempt->attempt, item->attempt->fence,
@@ -321,6 +337,9 @@ void effects_done(struct channel *channel, const struct load *load, const PGresu
 
 void take_cancel_answer(struct session *session, const Devopsgenie__V1__CancelAck *answer) {
         char task[UUID_SIZE];
+        if (answer->answer < DEVOPSGENIE__V1__TASK_CANCELLATION__ANSWER__STOPPING ||
+                answer->answer > DEVOPSGENIE__V1__TASK_CANCELLATION__ANSWER__TOO_LATE)
+                return; // none, or a later version's
         if (!task_named(session->slug, answer->task, task)) {
                 session_post_lost(session, answer->task, answer->attempt, answer->fence, "FENCED");
                 return;
@@ -330,18 +349,18 @@ void take_cancel_answer(struct session *session, const Devopsgenie__V1__CancelAc
         if (!item)
                 return;
         session->unanswered++;
-        item->answer = answer->answer >= DEVOPSGENIE__V1__TASK_CANCELLATION__ANSWER__STOPPING &&
-                                       answer->answer <= DEVOPSGENIE__V1__TASK_CANCELLATION__ANSWER__TOO_LATE
-                               ? (int32_t)answer->answer
-                               : 0;
+        session->before_result++;
+        item->answer = (int32_t)answer->answer;
 }
 
 // One that finds nothing is late: the task's end has overtaken it.
 void answers_done(struct channel *channel, const struct load *load, const PGresult *result) {
         (void)channel;
         (void)result;
-        for (unsigned i = 0; i < load->count; i++)
+        for (unsigned i = 0; i < load->count; i++) {
+                load->sessions[i]->before_result--;
                 session_answered(load->sessions[i]);
+        }
 }
 
 // --- Logs ---
@@ -384,6 +403,8 @@ static Devopsgenie__V1__LogAck__Problem problem_of(
         int64_t size = chunk->offset + (int64_t)chunk->data.len - accepted; // of what is new
         if (size <= 0)
                 return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__PROBLEM_UNSPECIFIED;
+        if (chunk->offset + (int64_t)chunk->data.len > attempt->log[part].end)
+                return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FULL;
         if (total + size > (int64_t)session->channel->config.max_log_bytes)
                 return DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FULL;
         if (session->log_on_way + size > (int64_t)session->channel->config.log_window_bytes)
@@ -405,6 +426,8 @@ static void add_piece(struct session *session, struct attempt *attempt, const De
         item->data.len = size;
         item->eof = chunk->eof;
         attempt->log[part].accepted += (int64_t)size;
+        if (chunk->eof && attempt->log[part].end == LOG_OPEN)
+                attempt->log[part].end = attempt->log[part].accepted;
         attempt->log[part].on_way++;
         session->pieces_on_way++;
         session->log_on_way += (int64_t)size;
@@ -421,7 +444,7 @@ void take_log(struct session *session, const Devopsgenie__V1__LogChunk *chunk) {
                 return;
         }
         Devopsgenie__V1__LogAck__Problem problem = problem_of(session, attempt, chunk);
-        attempt->log_full |= problem == DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FULL;
+        attempt->log_full |= problem == DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FULL && attempt->log[part].end == LOG_OPEN;
         // Where there is no problem, its offset is in the log, and nothing overflows.
         int64_t size = problem ? -1 : chunk->offset + (int64_t)chunk->data.len - attempt->log[part].accepted;
         if (size > 0 || (size == 0 && chunk->eof))
@@ -431,9 +454,13 @@ void take_log(struct session *session, const Devopsgenie__V1__LogChunk *chunk) {
 }
 
 // Of an attempt's parts that had pieces in the load: how far each is now. One that is not where it was thought to be is
-// taken up where it is.
-static void settle_log(struct session *session, struct attempt *attempt, int part, int64_t offset) {
+// taken up where it is, unless it ends there.
+static void settle_log(struct session *session, struct attempt *attempt, int part, const PGresult *result, int row) {
+        const char *end = part ? "stderr_end" : "stdout_end";
+        int64_t offset = row_int(result, row, part ? "stderr_offset" : "stdout_offset");
         char name[TASK_NAME];
+        if (!PQgetisnull(result, row, PQfnumber(result, end)))
+                attempt->log[part].end = row_int(result, row, end);
         if (!attempt->log[part].answered)
                 return;
         attempt->log[part].answered = false;
@@ -443,7 +470,9 @@ static void settle_log(struct session *session, struct attempt *attempt, int par
                 attempt->log[part].accepted = offset;
         session_name_task(session, attempt->task, name);
         post_log_ack(session, name, attempt->number, part, offset,
-                gap ? DEVOPSGENIE__V1__LOG_ACK__PROBLEM__GAP : DEVOPSGENIE__V1__LOG_ACK__PROBLEM__PROBLEM_UNSPECIFIED);
+                !gap                               ? DEVOPSGENIE__V1__LOG_ACK__PROBLEM__PROBLEM_UNSPECIFIED
+                : offset == attempt->log[part].end ? DEVOPSGENIE__V1__LOG_ACK__PROBLEM__FULL
+                                                   : DEVOPSGENIE__V1__LOG_ACK__PROBLEM__GAP);
 }
 
 static void lose_log(struct session *session, struct attempt *attempt) {
@@ -482,8 +511,8 @@ void logs_done(struct channel *channel, const struct load *load, const PGresult 
                         lose_log(load->sessions[i], attempt);
                         continue;
                 }
-                settle_log(load->sessions[i], attempt, 0, row_int(result, row, "stdout_offset"));
-                settle_log(load->sessions[i], attempt, 1, row_int(result, row, "stderr_offset"));
+                settle_log(load->sessions[i], attempt, 0, result, row);
+                settle_log(load->sessions[i], attempt, 1, result, row);
         }
         note_all(channel, load, CHANGE_LOGS);
 }

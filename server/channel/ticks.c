@@ -1,5 +1,5 @@
 // What a replica does every second: its agents' leases, and looks at what may have happened without its hearing of it.
-// Three statements in two seconds, however many agents there are.
+// Three statements in two seconds and one in ten, however many agents there are.
 #include "server/channel/session_private.h"
 #include "server/rpc/server.h"
 #include "storage/row.h"
@@ -37,38 +37,43 @@ static unsigned count_renewals(const struct session *session) {
         return count;
 }
 
-// Of a session whose agent has renewed, all attempts or none go with this tick, so that one LeaseAck answers for all.
-static void add_renewals(struct session *session, unsigned *count) {
-        if (!session->renew_seq || session->renew_under_way || *count + count_renewals(session) > RENEWALS_MAX)
-                return;
+static void acknowledge(struct session *session) {
+        PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
+        Devopsgenie__V1__LeaseAck ack = DEVOPSGENIE__V1__LEASE_ACK__INIT;
+        ack.renew_seq = session->renew_under_way;
+        session->renew_under_way = 0;
+        message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_LEASE_ACK;
+        message.lease_ack = &ack;
+        session_post(session, &message);
+}
+
+// Of a session whose agent has renewed, all attempts go with this tick, so that one LeaseAck answers for all. False
+// where there is no room for them.
+static bool add_renewals(struct session *session, unsigned *count) {
+        unsigned wanted = session->renew_seq ? count_renewals(session) : 0;
+        if (!session->renew_seq)
+                return true;
+        if (*count + wanted > RENEWALS_MAX)
+                return false;
+        *count += wanted;
         for (unsigned i = 0; i < session->attempt_count; i++)
-                if (session->attempts[i].renew && session->attempts[i].state == ATTEMPT_RUNNING) {
-                        if (!add_renewal(session, &session->attempts[i]))
-                                return;
-                        ++*count;
-                }
+                if (session->attempts[i].renew && session->attempts[i].state == ATTEMPT_RUNNING &&
+                        !add_renewal(session, &session->attempts[i]))
+                        return false;
         session->renew_under_way = session->renew_seq;
         session->renew_seq = 0;
+        if (!wanted)
+                acknowledge(session);
+        return true;
 }
 
+// Nothing is under way. Who finds no room is the first the next time.
 void ticks_prepare(struct channel *channel) {
+        struct session *session = channel->renew_next ? channel->renew_next : channel->sessions;
         unsigned count = 0;
-        for (struct session *session = channel->sessions; session; session = session->hh.next)
-                add_renewals(session, &count);
-}
-
-static void acknowledge_renewals(struct channel *channel) {
-        for (struct session *session = channel->sessions; session; session = session->hh.next) {
-                if (!session->renew_under_way)
-                        continue;
-                PlatformMessage message = DEVOPSGENIE__V1__PLATFORM_MESSAGE__INIT;
-                Devopsgenie__V1__LeaseAck ack = DEVOPSGENIE__V1__LEASE_ACK__INIT;
-                ack.renew_seq = session->renew_under_way;
-                session->renew_under_way = 0;
-                message.part_case = DEVOPSGENIE__V1__PLATFORM_MESSAGE__PART_LEASE_ACK;
-                message.lease_ack = &ack;
-                session_post(session, &message);
-        }
+        for (unsigned left = HASH_COUNT(channel->sessions); left && add_renewals(session, &count); left--)
+                session = session->hh.next ? session->hh.next : channel->sessions;
+        channel->renew_next = session;
 }
 
 static void take_lost(const struct load *load, const PGresult *result, int row) {
@@ -122,7 +127,9 @@ static void take_rows(struct channel *channel, const struct load *load, const PG
 void ticks_done(struct channel *channel, const struct load *load, const PGresult *result) {
         channel->replica_count = 0;
         take_rows(channel, load, result);
-        acknowledge_renewals(channel);
+        for (unsigned i = 0; i < load->count; i++)
+                if (load->sessions[i]->renew_under_way)
+                        acknowledge(load->sessions[i]);
 }
 
 // --- Sessions that are checked, some every other second ---
@@ -206,4 +213,37 @@ void cancels_look(struct channel *channel) {
                                              &wanted.base, "", looked);
         if (!channel->cancels.under_way)
                 arena_drop(arena, /* wipe= */ false);
+}
+
+// --- Sessions that the database knows of and this replica does not ---
+
+static void compared(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result) {
+        struct channel *channel = (struct channel *)(void *)((char *)operation - offsetof(struct channel, strays));
+        pthread_mutex_lock(&channel->mutex);
+        arena_drop(&channel->strays.arena, /* wipe= */ false);
+        channel->strays.under_way = false;
+        for (int row = 0; outcome == STORAGE_OK && row < PQntuples(result); row++) {
+                char organization_id[UUID_SIZE], agent_id[UUID_SIZE];
+                int64_t epoch = row_int(result, row, "session_epoch");
+                struct session *session;
+                row_uuid(result, row, "organization_id", organization_id);
+                row_uuid(result, row, "agent_id", agent_id);
+                HASH_FIND_STR(channel->sessions, agent_id, session);
+                if (!session || session->epoch < epoch)
+                        channel_note_end(channel, organization_id, agent_id, epoch, "CLOSED");
+        }
+        channel_settle(channel);
+        pthread_mutex_unlock(&channel->mutex);
+}
+
+void strays_look(struct channel *channel) {
+        if (channel->strays.under_way || channel->stopped)
+                return;
+        Devopsgenie__Internal__CancelsWanted replica = DEVOPSGENIE__INTERNAL__CANCELS_WANTED__INIT;
+        replica.replica_id = channel->replica_id;
+        arena_init(&channel->strays.arena, LOOK_ARENA);
+        channel->strays.under_way = channel_submit(channel, &channel->strays.operation, &channel->strays.arena,
+                INTERNAL_FIND_NEW_SESSIONS, &replica.base, "", compared);
+        if (!channel->strays.under_way)
+                arena_drop(&channel->strays.arena, /* wipe= */ false);
 }

@@ -109,6 +109,7 @@ enum internal_statement {
         INTERNAL_OPEN_SESSION,
         INTERNAL_CLOSE_SESSIONS,
         INTERNAL_CHECK_SESSIONS,
+        INTERNAL_FIND_NEW_SESSIONS,
         INTERNAL_CLAIM_TASKS,
         INTERNAL_START_TASKS,
         INTERNAL_REJECT_TASKS,
@@ -145,9 +146,15 @@ void stream_read(struct call *call);
 void stream_forget(struct call *call);
 // Queues a message (packed before this returns). False, with the call refused, where 64 wait already.
 bool stream_send(struct call *call, const ProtobufCMessage *message);
-// From any thread, while the call is known to live: queues a message behind what waits. False where 1,024 wait already,
-// and the message is dropped; the caller ends the call then.
+// From any thread, while the call is known to live: queues a message behind what waits. False where 4,096 or 64 MiB
+// wait already, and the message is dropped; the caller ends the call then.
 bool stream_post(struct call *call, const ProtobufCMessage *message) __attribute__((warn_unused_result));
+// From any thread, while the call is known to live: how much waits to be written.
+struct backlog {
+        unsigned messages;
+        size_t bytes;
+};
+struct backlog stream_backlog(struct call *call);
 // Ends the call, with call->refusal where it is set, else OK, after the queued messages. What is posted later is
 // dropped.
 void stream_finish(struct call *call);

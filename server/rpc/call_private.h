@@ -12,11 +12,12 @@
 #include <stdatomic.h>
 
 // What may wait to be written: answers of the handler on the stream thread, messages that other threads post.
-enum { SEND_QUEUE = 64, POST_QUEUE = 1024 };
+enum { SEND_QUEUE = 64, POST_QUEUE = 4096, POST_BYTES = 64 << 20 };
 
 struct outgoing {
         struct outgoing *next;
         grpc_byte_buffer *buffer;
+        size_t size;
 };
 
 // A completion tag: what runs, on the thread of its queue, when the batch is done. Arming it before the batch and
@@ -62,6 +63,7 @@ struct core_call {
         struct arena message_arena;
         struct outgoing *queue_first, *queue_last;
         unsigned queue_count;
+        size_t queue_bytes;
         struct core_call *silent_next, **silent_link; // of the server's streams without a first message
         atomic_bool late;                             // the first message has not come in time
         bool started, reading, writing, finishing, finish_sent, headers_sent, is_closed, half_closed, cleaning;

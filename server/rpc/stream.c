@@ -1,5 +1,5 @@
 // Streams: messages are read one at a time, when the handler asks; what is sent waits in a bounded queue. Everything
-// here but stream_accept, stream_post, stream_wake and server_tick runs on the stream thread.
+// here but stream_accept, stream_post, stream_backlog, stream_wake and server_tick runs on the stream thread.
 #include "server/rpc/query.h"
 #include "server/rpc/server_private.h"
 
@@ -132,6 +132,7 @@ static void write_done(struct tag *tag, bool ok) {
         struct outgoing *done = call->queue_first;
         call->queue_first = done->next;
         call->queue_count--;
+        call->queue_bytes -= done->size;
         pthread_mutex_unlock(&call->lock);
         grpc_byte_buffer_destroy(done->buffer);
         free(done);
@@ -162,18 +163,20 @@ static void write_next(struct core_call *call) {
         call->writing = start(call, ops, count, &call->write_done, write_done);
 }
 
-// False where `max` messages wait already, or the memory is out.
+// False where `max` messages or so many bytes wait already, or the memory is out.
 static bool enqueue(struct core_call *call, const ProtobufCMessage *message, unsigned max) {
         struct outgoing *outgoing = malloc(sizeof *outgoing);
         if (!outgoing)
                 return false;
         *outgoing = (struct outgoing){.buffer = pack_message(message)};
+        outgoing->size = grpc_byte_buffer_length(outgoing->buffer);
         pthread_mutex_lock(&call->lock);
-        bool room = call->queue_count < max;
+        bool room = call->queue_count < max && call->queue_bytes < POST_BYTES;
         if (room) {
                 *(call->queue_count ? &call->queue_last->next : &call->queue_first) = outgoing;
                 call->queue_last = outgoing;
                 call->queue_count++;
+                call->queue_bytes += outgoing->size;
         }
         pthread_mutex_unlock(&call->lock);
         if (!room) {
@@ -199,6 +202,14 @@ bool stream_post(struct call *c, const ProtobufCMessage *message) {
                 return false;
         stream_wake(c);
         return true;
+}
+
+struct backlog stream_backlog(struct call *c) {
+        struct core_call *call = core_of(c);
+        pthread_mutex_lock(&call->lock);
+        struct backlog backlog = {call->queue_count, call->queue_bytes};
+        pthread_mutex_unlock(&call->lock);
+        return backlog;
 }
 
 // --- The end ---

@@ -288,13 +288,14 @@ AS $$
 #variable_conflict use_column
 DECLARE
   wanted_mode smallint := CASE mode WHEN 'FORCED' THEN 2 ELSE 1 END;
-  wanted_grace interval := coalesce(grace, '30 seconds');
+  wanted_grace interval;
   before tasks;
 BEGIN
   SELECT t.* INTO before FROM tasks t WHERE t.organization_id = $1 AND t.task_id = $2 FOR UPDATE;
   IF NOT FOUND THEN
     RETURN;
   END IF;
+  wanted_grace := coalesce(grace, CASE before.state WHEN 'CANCELLING' THEN before.cancel_grace END, '30 seconds');
   state := before.state;
   refusal := CASE WHEN $3 NOT IN ('', before.version::text) THEN 'ETAG_MISMATCH'
                   WHEN before.state NOT IN ('PENDING', 'OFFERED', 'RUNNING', 'CANCELLING') THEN 'TASK_ENDED' END;

@@ -167,6 +167,22 @@ AS $$
 $$;
 CALL make_system_function('close_sessions(uuid[], uuid[], bigint[], text[])');
 
+-- Sessions that began of late and are a replica's, which the replica compares with those that it has: where the answer of
+-- open_session was lost, and its agent went, nobody else would ever end them. One whose answer is on its way is left out.
+CREATE FUNCTION find_new_sessions(replica_id uuid)
+  RETURNS TABLE (organization_id uuid, agent_id uuid, session_epoch bigint)
+  LANGUAGE plpgsql STABLE
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+    SELECT s.organization_id, s.agent_id, s.session_epoch FROM agent_sessions s
+     WHERE s.replica_id = $1 AND s.disconnect_time IS NULL
+       AND s.connect_time BETWEEN now() - interval '1 minute' AND now() - interval '8 seconds';
+END
+$$;
+CALL make_system_function('find_new_sessions(uuid)');
+
 CREATE FUNCTION no_task_waits(organization_id uuid, kind smallint) RETURNS boolean
   LANGUAGE plpgsql STABLE SET enable_seqscan = off
 AS $$
@@ -329,7 +345,8 @@ AS $$
 $$;
 
 -- How attempts ended (Result.Status): for each item whether it counts (ResultAck.Status). In two steps: whether a result
--- counts already is asked after those of the same statement, and those that it has waited for, are written.
+-- counts already is asked after those of the same statement, and those that it has waited for, are written. A Cancel
+-- that was not answered is answered by it: the agent has stopped, or could not.
 CREATE FUNCTION end_tasks(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[], agent_ids uuid[],
                           result_ids uuid[], statuses smallint[], reasons text[], messages text[],
                           permanent boolean[], after interval[], outputs jsonb[], stdout_ends bigint[],
@@ -361,7 +378,9 @@ BEGIN
            outputs = coalesce(r.outputs, '{}'),
            next_attempt_time = now() + coalesce(r.after, task_backoff(t.start_count)),
            end_time = CASE WHEN state_after_result(t.state, r.status, r.permanent, t.start_count, t.max_attempts)
-                                <> 'PENDING' THEN now() END
+                                <> 'PENDING' THEN now() END,
+           cancel_answer = CASE WHEN t.state = 'CANCELLING' AND t.cancel_answer < 2
+                                THEN CASE r.status WHEN 3 THEN 2 ELSE 3 END ELSE t.cancel_answer END
       FROM result r
      WHERE t.organization_id = r.organization_id AND t.task_id = r.task_id AND t.attempt = r.attempt
        AND t.fence = r.fence AND t.agent_id = r.agent_id AND t.state IN ('RUNNING', 'CANCELLING')
@@ -370,7 +389,8 @@ BEGIN
     DELETE FROM task_leases l USING ended e WHERE l.organization_id = e.organization_id AND l.task_id = e.task_id
   ), noted AS (
     UPDATE task_attempts a
-       SET end_time = now(), result_id = e.result_id, stdout_end = e.stdout_end, stderr_end = e.stderr_end,
+       SET end_time = now(), result_id = e.result_id,
+           stdout_end = coalesce(a.stdout_end, e.stdout_end), stderr_end = coalesce(a.stderr_end, e.stderr_end),
            outcome = CASE e.status WHEN 1 THEN 'SUCCEEDED' WHEN 3 THEN 'CANCELLED' ELSE 'FAILED' END
       FROM ended e
      WHERE a.organization_id = e.organization_id AND a.task_id = e.task_id AND a.attempt = e.attempt
@@ -420,11 +440,11 @@ $$;
 CALL make_system_function('note_effects(uuid[], uuid[], int[], bigint[], uuid[], text[], text[])');
 
 -- Pieces of logs. The pieces of one part of an attempt's log follow each other; all of an attempt's go in if the first
--- ones begin where its log ends, else none. For each attempt (by its first piece, `item`) how far its log is now; NULL:
--- fenced.
+-- ones begin where its log ends, and none goes beyond the end that was told of its part, else none. For each attempt (by
+-- its first piece, `item`) how far its log is now (NULL: fenced), and where it ends.
 CREATE FUNCTION append_logs(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                             agent_ids uuid[], streams smallint[], offsets bigint[], pieces bytea[], eofs boolean[])
-  RETURNS TABLE (item bigint, stdout_offset bigint, stderr_offset bigint)
+  RETURNS TABLE (item bigint, stdout_offset bigint, stderr_offset bigint, stdout_end bigint, stderr_end bigint)
   LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
@@ -447,14 +467,15 @@ BEGIN
       UPDATE task_attempts a
          SET stdout_offset = coalesce(p.stdout_next, a.stdout_offset),
              stderr_offset = coalesce(p.stderr_next, a.stderr_offset),
-             stdout_end = CASE WHEN p.stdout_eof THEN p.stdout_next ELSE a.stdout_end END,
-             stderr_end = CASE WHEN p.stderr_eof THEN p.stderr_next ELSE a.stderr_end END
+             stdout_end = coalesce(a.stdout_end, CASE WHEN p.stdout_eof THEN p.stdout_next END),
+             stderr_end = coalesce(a.stderr_end, CASE WHEN p.stderr_eof THEN p.stderr_next END)
         FROM part p
        WHERE a.organization_id = p.organization_id AND a.task_id = p.task_id AND a.attempt = p.attempt
          AND a.fence = p.fence AND a.agent_id = p.agent_id
          AND a.outcome <> 'LEASE_LOST'
          AND coalesce(p.stdout_begin, a.stdout_offset) = a.stdout_offset
          AND coalesce(p.stderr_begin, a.stderr_offset) = a.stderr_offset
+         AND coalesce(p.stdout_next <= a.stdout_end, true) AND coalesce(p.stderr_next <= a.stderr_end, true)
       RETURNING a.organization_id, a.task_id, a.attempt, a.fence, a.agent_id, a.stdout_offset, a.stderr_offset
     ), written AS (
       INSERT INTO task_logs (organization_id, task_id, attempt, stream, log_offset, data)
@@ -463,7 +484,8 @@ BEGIN
                  ORDER BY item) piece
          WHERE length(data) > 0
     )
-    SELECT p.item, coalesce(m.stdout_offset, a.stdout_offset), coalesce(m.stderr_offset, a.stderr_offset)
+    SELECT p.item, coalesce(m.stdout_offset, a.stdout_offset), coalesce(m.stderr_offset, a.stderr_offset),
+           a.stdout_end, a.stderr_end  -- as told before these pieces
       FROM part p
       LEFT JOIN moved m USING (organization_id, task_id, attempt, fence, agent_id)
       LEFT JOIN task_attempts a
@@ -488,7 +510,7 @@ AS $$
     UPDATE tasks_live t SET cancel_answer = a.answer
       FROM answer a
      WHERE t.organization_id = a.organization_id AND t.task_id = a.task_id AND t.attempt = a.attempt
-       AND t.fence = a.fence AND t.agent_id = a.agent_id AND t.state = 'CANCELLING'
+       AND t.fence = a.fence AND t.agent_id = a.agent_id AND t.state = 'CANCELLING' AND a.answer > t.cancel_answer
     RETURNING a.*
   ), quiet AS (
     UPDATE task_leases l SET cancelling = false

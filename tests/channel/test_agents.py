@@ -79,6 +79,20 @@ def test_a_heartbeat_is_enough_to_live(v1, make_server, make_scene):
     assert agent.state() == "CONNECTED"
 
 
+def test_a_session_that_no_server_has_ends(scene, agent):
+    """Its opening was committed, its answer lost on the way to the server, and the agent went."""
+    there = scene.agent()
+    there.stream()
+    scene.server.database.query(f"""
+        INSERT INTO agent_sessions (organization_id, agent_id, session_epoch, replica_id, instance_id, version, labels,
+                                    kinds)
+          SELECT organization_id, '{agent.uid}', 1, replica_id, instance_id, version, labels, kinds
+            FROM agent_sessions WHERE agent_id = '{there.uid}'""")
+    assert agent.state() == "CONNECTED"
+    until(lambda: agent.state() == "DISCONNECTED", 30)
+    assert there.state() == "CONNECTED"
+
+
 def test_a_server_that_is_killed_has_no_agents_30_seconds_later(v1, make_server, make_scene, make_replica):
     """Another replica says so; the agent comes to it."""
     scene = make_scene(make_server())

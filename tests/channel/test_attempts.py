@@ -1,5 +1,6 @@
 """Attempts that run: fences, leases, results, side effects, retries, cancels, and what a reconnect makes of them."""
 
+import threading
 import types
 import uuid
 
@@ -359,6 +360,107 @@ def test_a_side_effect_is_durable_when_it_is_acknowledged(v1, scene, agent):
         assert len(scene.rows("task_effects")) == n + 1
 
 
+def test_a_result_does_not_overtake_what_was_said_before_it(v1, scene, agent):
+    """The database takes side effects and answers to Cancels later than results; the agent does not wait for them."""
+    stream, other, task = agent.stream(), scene.agent().stream(), scene.task()
+    offer, another = stream.start(task), other.start(scene.task())
+    scene.cancel(task)
+    stream.expect("cancel")
+    with scene.transaction() as run:
+        run("LOCK TABLE task_effects IN ACCESS EXCLUSIVE MODE")
+        stream.send(side_effect=v1.SideEffect(**named(offer), key="branch", reference="b"))
+        stream.send(cancel_ack=v1.CancelAck(**named(offer), answer=v1.TaskCancellation.STOPPED))
+        stream.result(offer, "FAILED")
+        until(lambda: scene.get(task).cancellation.answer == v1.TaskCancellation.STOPPED)
+        result_id = other.finish(another)  # results are taken, and this one's was said before
+        other.finish(another, answer="DUPLICATE", result_id=result_id)
+    stream.expect("side_effect_ack", key="branch")
+    stream.expect("result_ack", status=v1.ResultAck.ACCEPTED)
+    stream.barrier()
+    assert [row["key"] for row in scene.rows("task_effects")] == ["branch"]
+
+
+def test_what_the_database_never_takes_ends_its_own_session_alone(v1, scene):
+    """Messages of many agents go to it together; those of the others are taken all the same."""
+    streams = [scene.agent().stream() for _ in range(4)]
+    offers = [stream.start(scene.task()) for stream in streams]
+    query = scene.server.database.query
+    query("ALTER TABLE task_effects ADD CONSTRAINT no_poison CHECK (reference <> 'poison') NOT VALID")
+    try:
+        with scene.transaction() as run:
+            run("LOCK TABLE task_effects IN ACCESS EXCLUSIVE MODE")
+            streams[0].send(side_effect=v1.SideEffect(**named(offers[0]), key="first", reference="r"))
+            until(scene.waiting)
+            for n, (stream, offer) in enumerate(zip(streams, offers, strict=True)):
+                stream.send(side_effect=v1.SideEffect(**named(offer), key="a", reference="r"))
+                reference = "poison" if n == 2 else "r"
+                stream.send(side_effect=v1.SideEffect(**named(offer), key="b", reference=reference))
+            for stream in streams:
+                stream.barrier()  # they go together once the first is done
+        for n, stream in enumerate(streams):
+            if n == 2:
+                stream.ends("INTERNAL", "INTERNAL")
+                continue
+            for key in (["first"] if n == 0 else []) + ["a", "b"]:
+                stream.expect("side_effect_ack", key=key)
+            stream.barrier()
+    finally:
+        query("ALTER TABLE task_effects DROP CONSTRAINT no_poison")
+
+
+def test_leases_are_renewed_in_turn(v1, scene):
+    """More than a second's statement takes: who renews again and again does not keep the others from it."""
+    count, agents = 600, [scene.agent() for _ in range(2)]
+    tasks = [scene.task() for _ in range(2)]
+    streams = [agent.stream() for agent in agents]
+    offers = [stream.start(task) for stream, task in zip(streams, tasks, strict=True)]
+    running = []
+    for offer in offers:  # each has many more, in the database as they would be
+        uid = offer.task.rpartition("/")[2]
+        scene.server.database.query(f"""
+            WITH made AS (
+              INSERT INTO tasks SELECT (jsonb_populate_record(t, jsonb_build_object('task_id', uuid_v7()))).*
+                FROM tasks t, generate_series(2, {count}) WHERE task_id = '{uid}' RETURNING *
+            ), attempts AS (
+              INSERT INTO task_attempts (organization_id, task_id, attempt, fence, agent_id)
+                SELECT organization_id, task_id, attempt, fence, agent_id FROM made
+            )
+            INSERT INTO task_leases SELECT (jsonb_populate_record(l, jsonb_build_object('task_id', made.task_id))).*
+              FROM task_leases l, made WHERE l.task_id = '{uid}'""")
+    for agent in agents:
+        has = scene.rows("task_leases", "task_id, attempt, fence", f"agent_id = '{agent.uid}'")
+        running.append([{"task": f"{scene.name}/tasks/{row['task_id']}", "attempt": row["attempt"],
+                         "fence": row["fence"]} for row in has])  # fmt: skip
+        assert len(has) == count
+    streams = [agent.stream(running=has) for agent, has in zip(agents, running, strict=True)]
+    for stream in streams:
+        assert {d.decision for d in stream.welcome.dispositions} == {v1.Disposition.CONTINUE}
+    numbers = [stream.send(lease_renew=v1.LeaseRenew(tasks=has)) for stream, has in zip(streams, running, strict=True)]
+    over, beats = threading.Event(), []
+
+    def renew_again_and_again():
+        number = numbers[0]
+        while not over.is_set():
+            streams[0].expect("lease_ack", renew_seq=number)
+            beats.append(number)
+            number = streams[0].send(lease_renew=v1.LeaseRenew(tasks=running[0]))
+
+    greedy = threading.Thread(target=renew_again_and_again)
+    greedy.start()
+    try:
+        streams[1].expect("lease_ack", renew_seq=numbers[1])
+        assert len(beats) <= 3
+    finally:
+        over.set()
+        greedy.join()
+
+
+def test_a_renewal_of_nothing_is_answered(v1, agent):
+    stream = agent.stream()
+    for _ in range(2):
+        stream.expect("lease_ack", renew_seq=stream.send(lease_renew=v1.LeaseRenew()))
+
+
 def test_a_task_has_at_most_100_side_effects(v1, scene, agent):
     stream = agent.stream()
     offer = stream.start(scene.task())
@@ -466,6 +568,21 @@ def test_a_running_task_is_cancelled_by_its_agent(v1, scene, agent, mode):
     assert scene.state(task) == "CANCELLING"
     stream.until_answered("result_ack", lambda: stream.result(offer, "CANCELLED"))
     assert scene.state(task) == "CANCELLED"
+
+
+@pytest.mark.parametrize("status, permanent, state", [
+    ("SUCCEEDED", False, "SUCCEEDED"), ("FAILED", True, "FAILED"), ("FAILED", False, "FAILED")
+])  # fmt: skip
+def test_a_result_answers_a_cancel_that_was_not(v1, scene, agent, status, permanent, state):
+    stream, task = agent.stream(), scene.task()
+    offer = stream.start(task)
+    scene.cancel(task)
+    stream.expect("cancel")
+    for answer in (v1.TaskCancellation.STOPPING, 0, 77):  # the last ones say nothing
+        stream.send(cancel_ack=v1.CancelAck(**named(offer), answer=answer))
+    stream.finish(offer, status, permanent=permanent)
+    assert scene.state(task) == state
+    assert scene.get(task).cancellation.answer == v1.TaskCancellation.TOO_LATE
 
 
 @pytest.mark.parametrize("status, permanent, state", [

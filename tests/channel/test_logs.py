@@ -184,6 +184,26 @@ def test_chunks_come_after_the_result_too(scene, running):
     assert stored(scene, offer) == b"abcdefghi"
 
 
+@pytest.mark.parametrize("told", ["chunk", "result"])
+@pytest.mark.parametrize("session", ["same", "next"])
+def test_nothing_is_taken_behind_the_end_of_a_part(v1, scene, agent, told, session):
+    stream = agent.stream()
+    offer = stream.start(scene.task())
+    stream.log(offer, b"abc", eof=told == "chunk")
+    stream.acked(offer, 3)
+    stream.finish(offer, log_offsets=[{"stream": "STDOUT", "offset": 3}] if told == "result" else [])
+    if session == "next":
+        stream = agent.stream(running=[v1.RunningTask(**named(offer), result_pending=True)])
+    for _ in range(2):
+        stream.log(offer, b"cde", 2)
+        stream.acked(offer, 3, "FULL")
+    stream.log(offer, b"", 3, eof=True)  # it is said again, and changes nothing
+    stream.acked(offer, 3)
+    stream.log(offer, b"more", stream="STDERR")  # whose end was not told
+    stream.acked(offer, 4, stream="STDERR")
+    assert stored(scene, offer) == b"abc"
+
+
 def test_chunks_of_a_lapsed_attempt_are_fenced(v1, scene, running):
     stream, offer = running
     stream.log(offer, b"abc")

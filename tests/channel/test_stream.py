@@ -1,6 +1,7 @@
 """The stream: how it begins, what it bears, and each way in which it ends."""
 
 import itertools
+import queue
 import threading
 import time
 import uuid
@@ -346,11 +347,45 @@ def test_a_session_that_begins_while_the_server_drains(make_server, make_scene):
     assert server.process.wait(60) == 0
 
 
-def test_a_reader_that_does_not_read(v1, scene, agent):
-    """Its stream ends when what waits for it is too much; the platform's memory is not its to fill.
+def test_who_reads_late_misses_nothing(v1, scene, agent):
+    """More answers than are kept for a stream: it is not listened to until it has read, and goes on."""
+    channel, said = scene.server.channel(agent.key, [("grpc.use_local_subchannel_pool", 1)]), queue.SimpleQueue()
+    nobody_s = v1.LeaseRenew(tasks=[v1.LeasedTask(task="nobody's " * 20, attempt=n, fence=1) for n in range(1000)])
+    watch = scene.watch_agents()
+    said.put(v1.WorkerMessage(seq=1, hello=v1.Hello(
+        protocol_versions=[1], instance_id=str(uuid.uuid4()), kinds=[v1.COMMAND])))  # fmt: skip
+    for n in range(10):
+        said.put(v1.WorkerMessage(seq=2 + n, lease_renew=nobody_s))
+    call = channel.stream_stream(CONNECT)(message.SerializeToString() for message in iter(said.get, None))
+    try:
+        while watch.since(v1.WatchAgentsResponse.CONNECTED).agent != agent.name:
+            pass
+        with pytest.raises(queue.Empty):
+            watch.take(1, seconds=3)
+        heard = (v1.PlatformMessage.FromString(data) for data in call)
+        assert next(heard).WhichOneof("part") == "welcome"
+        lost = []
+        while len(lost) < 10_000:
+            message = next(heard)
+            assert message.WhichOneof("part") in ("lease_lost", "lease_ack"), message
+            lost += [message.lease_lost.attempt] if message.HasField("lease_lost") else []
+        assert lost == list(range(1000)) * 10
+        said.put(v1.WorkerMessage(seq=100, heartbeat=v1.Heartbeat()))
+        while next(heard).WhichOneof("part") != "ping":
+            pass
+    finally:
+        said.put(None)
+        call.cancel()
+        channel.close()
+
+
+def test_a_reader_that_does_not_read(v1, make_server, make_scene):
+    """It is not listened to, and its stream ends as one does that is silent; the platform's memory is not its to fill.
 
     The client takes nothing from the call, so that HTTP/2's flow control stops what comes.
     """
+    scene = make_scene(make_server("--agent-heartbeat-ms", "1000", "--agent-silence-ms", "5000"))
+    agent = scene.agent()
     channel = scene.server.channel(agent.key, [("grpc.use_local_subchannel_pool", 1)])
     hello = v1.Hello(protocol_versions=[1], instance_id=str(uuid.uuid4()), kinds=[v1.COMMAND])
     over = threading.Event()

@@ -156,14 +156,17 @@ class ChannelCase(DatabaseCase):
             'internal/note_effects', **columns([e[0] for e in effects]), items__key=[e[1] for e in effects],
             items__reference=[e[2] for e in effects]))
 
-    def append(self, *pieces):
-        """Pieces are (attempt, stream, offset, data[, eof]); how far each attempt's log is: (stdout, stderr)."""
-        rows = self.system.rows(
+    def append_rows(self, *pieces):
+        """Pieces are (attempt, stream, offset, data[, eof])."""
+        return self.system.rows(
             'internal/append_logs', **columns([p[0] for p in pieces]), items__stream=[p[1] for p in pieces],
             items__log_offset=[p[2] for p in pieces], items__data=[p[3] for p in pieces],
             items__eof=[len(p) > 4 and p[4] for p in pieces])
+
+    def append(self, *pieces):
+        """How far each attempt's log is then: (stdout, stderr)."""
         return [tuple(None if row[part] is None else int(row[part]) for part in ('stdout_offset', 'stderr_offset'))
-                for row in rows]
+                for row in self.append_rows(*pieces)]
 
     def answer(self, *attempts, answer):
         return self.items(self.system.rows('internal/answer_cancels', **columns(attempts),

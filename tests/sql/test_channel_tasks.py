@@ -457,6 +457,30 @@ class Logs(ChannelCase):
         self.assertEqual((told['stdout_end'], told['stderr_end']), (None, '0'))
         self.assertIsNone(self.row('task_logs', attempt))
 
+    def test_nothing_is_taken_behind_the_end_of_a_part(self):
+        attempt = self.worker().run()
+        self.append((attempt, 1, 0, b'abc', True))
+        self.assertEqual(self.append((attempt, 1, 3, b'd')), [(3, 0)])
+        self.assertEqual(self.append((attempt, 1, 3, b'', True), (attempt, 2, 0, b'e')), [(3, 1)])
+        self.end(attempt, ends=(9, 3))
+        self.assertEqual(self.append((attempt, 2, 1, b'fgh')), [(3, 1)], 'not even what is before the end')
+        self.assertEqual(self.append((attempt, 2, 1, b'fg')), [(3, 3)])
+        row = self.row('task_attempts', attempt)
+        self.assertEqual((self.log(attempt), self.log(attempt, 2)), (b'abc', b'efg'))
+        self.assertEqual((row['stdout_end'], row['stderr_end']), ('3', '3'), 'what was told first holds')
+
+    def test_the_end_of_a_part_is_told_with_what_is_refused(self):
+        attempt = self.worker().run()
+        self.append((attempt, 2, 0, b'abc', True))
+        row, = self.append_rows((attempt, 2, 3, b'd'))
+        self.assertEqual((row['stdout_end'], row['stderr_end']), (None, '3'))
+
+    def test_a_result_may_leave_an_end_open(self):
+        attempt = self.worker().run()
+        self.end(attempt, ends=(None, 0))
+        self.assertEqual(self.append((attempt, 1, 0, b'abc')), [(3, 0)])
+        self.assertEqual(self.append((attempt, 2, 0, b'abc')), [(3, 0)])
+
     def test_attempts_do_not_mind_each_other(self):
         organization = self.organization()
         one, two = self.worker(organization).run(), self.worker(organization).run()
@@ -591,6 +615,39 @@ class Cancels(ChannelCase):
         self.assertEqual({c['cancellation.cancel_time'] for c in (first, shorter, harder)},
                          {first['cancellation.cancel_time']})
         self.assertEqual(self.events(attempt)[-1:], ['CANCELLING'])
+
+    def test_a_cancel_that_says_no_grace_keeps_the_one_before(self):
+        worker = self.worker()
+        attempt = worker.run()
+        first = self.cancel(worker, attempt, mode='GRACEFUL', grace='60 seconds')
+        harder = self.cancel(worker, attempt, mode='FORCED')
+        same = self.cancel(worker, attempt)
+        self.assertEqual([c['cancellation.grace'] for c in (first, harder, same)], ['00:01:00'] * 3)
+        self.assertEqual(same, harder)
+
+    def test_a_result_answers_the_cancel(self):
+        """Where the agent has not, or its answer comes behind its result."""
+        worker = self.worker()
+        for before in (None, 1, 2, 3):
+            for status, told in (('CANCELLED', '2'), ('SUCCEEDED', '3'), ('FAILED', '3')):
+                attempt = worker.run()
+                self.cancel(worker, attempt)
+                if before:
+                    self.answer(attempt, answer=before)
+                self.end(attempt, status=status)
+                self.assertEqual(self.row('tasks', attempt)['cancel_answer'],
+                                 str(before) if before in (2, 3) else told)
+        attempt = worker.run()
+        self.end(attempt)
+        self.assertEqual(self.row('tasks', attempt)['cancel_answer'], '0', 'nobody has asked')
+
+    def test_an_answer_is_not_taken_back(self):
+        worker = self.worker()
+        attempt = worker.run()
+        self.cancel(worker, attempt)
+        for answer, noted in ((1, '1'), (2, '2'), (1, '2'), (0, '2')):
+            self.answer(attempt, answer=answer)
+            self.assertEqual(self.row('tasks', attempt)['cancel_answer'], noted)
 
     def test_only_what_is_new_is_told_again(self):
         worker = self.worker()
