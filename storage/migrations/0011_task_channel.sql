@@ -782,9 +782,55 @@ REVOKE ALL ON FUNCTION drop_old_logs(interval) FROM genie_app;
 CREATE INDEX tasks_expiring ON tasks (organization_id, expire_time) WHERE state = 'PENDING';
 CREATE INDEX tasks_ended ON tasks (organization_id, end_time) WHERE end_time IS NOT NULL AND filed_time = 'infinity';
 
--- Tasks whose time to live has passed are DEAD; those that ended a week ago are filed.
-CREATE FUNCTION sweep_tasks(row_limit int, OUT expired int, OUT filed int)
-  LANGUAGE plpgsql
+CREATE INDEX agent_keys_ending ON agent_keys (organization_id, expire_time) WHERE expire_time IS NOT NULL;
+
+-- A slice of the organizations, another one in each turn: what has time is done for some of them at once, and costs the
+-- same however many there are.
+CREATE FUNCTION swept_organizations(size int, turn bigint) RETURNS TABLE (organization_id uuid)
+  LANGUAGE sql STABLE
+AS $$
+  SELECT o.organization_id FROM organizations o ORDER BY o.organization_id LIMIT size
+  OFFSET size * (turn % (SELECT greatest(ceil(count(*)::float / size), 1)::bigint FROM organizations))
+$$;
+
+-- What nobody needs any more: keys that have ended, but for an agent's newest, and attempts and journals of tasks that
+-- were filed when the logs of today's last day were. Task ids tell when they were made.
+CREATE FUNCTION sweep_remains(row_limit int, organization_ids uuid[]) RETURNS void
+  LANGUAGE plpgsql SET enable_seqscan = off
+AS $$
+DECLARE
+  long_ago uuid := (lpad(to_hex((extract(epoch FROM now() - interval '30 days') * 1000)::bigint), 12, '0')
+                    || repeat('0', 20))::uuid;
+BEGIN
+  DELETE FROM agent_keys k
+   WHERE k.organization_id = ANY (organization_ids) AND k.expire_time <= now()
+     AND EXISTS (SELECT FROM agent_keys n WHERE n.organization_id = k.organization_id AND n.agent_id = k.agent_id
+                    AND n.agent_key_id > k.agent_key_id);
+
+  WITH remains AS (
+    SELECT a.organization_id, a.task_id, a.attempt
+      FROM unnest(organization_ids) o
+      JOIN LATERAL (SELECT * FROM task_attempts a
+                     WHERE a.organization_id = o AND a.task_id < long_ago
+                       AND NOT EXISTS (SELECT FROM tasks t
+                                        WHERE t.organization_id = a.organization_id AND t.task_id = a.task_id
+                                          AND t.filed_time >= now() - interval '30 days')
+                     LIMIT row_limit) a ON true
+     LIMIT row_limit
+  ), effects AS (
+    DELETE FROM task_effects e USING (SELECT DISTINCT r.organization_id, r.task_id FROM remains r) r
+     WHERE e.organization_id = r.organization_id AND e.task_id = r.task_id
+  )
+  DELETE FROM task_attempts a USING remains r
+   WHERE a.organization_id = r.organization_id AND a.task_id = r.task_id AND a.attempt = r.attempt;
+END
+$$;
+CALL make_system_function('sweep_remains(int, uuid[])');
+REVOKE ALL ON FUNCTION sweep_remains(int, uuid[]) FROM genie_app;
+
+-- Tasks whose time to live has passed are DEAD; those of some organizations that ended a week ago are filed.
+CREATE FUNCTION sweep_tasks(row_limit int, organization_ids uuid[], OUT expired int, OUT filed int)
+  LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
 BEGIN
   WITH due AS (
@@ -802,9 +848,9 @@ BEGIN
 
   WITH due AS (
     SELECT t.organization_id, t.task_id
-      FROM organizations o
+      FROM unnest(organization_ids) o
       JOIN LATERAL (SELECT * FROM tasks_live t
-                     WHERE t.organization_id = o.organization_id AND t.filed_time = 'infinity'
+                     WHERE t.organization_id = o AND t.filed_time = 'infinity'
                        AND t.end_time < now() - interval '7 days'
                      LIMIT row_limit FOR UPDATE SKIP LOCKED) t ON true
      LIMIT row_limit
@@ -814,8 +860,8 @@ BEGIN
   GET DIAGNOSTICS filed = ROW_COUNT;
 END
 $$;
-CALL make_system_function('sweep_tasks(int)');
-REVOKE ALL ON FUNCTION sweep_tasks(int) FROM genie_app;
+CALL make_system_function('sweep_tasks(int, uuid[])');
+REVOKE ALL ON FUNCTION sweep_tasks(int, uuid[]) FROM genie_app;
 
 -- As before, with tasks.
 CREATE OR REPLACE FUNCTION sweep(row_limit int, OUT expired int, OUT abandoned int, OUT purged_rows bigint, OUT purged int,
@@ -826,6 +872,7 @@ DECLARE
   collection text[];  -- a table and its id
   doomed uuid;
   removed bigint;
+  swept uuid[] := ARRAY(SELECT swept_organizations(1000, floor(extract(epoch FROM now()) / 10)::bigint));
 BEGIN
   PERFORM set_config('genie.caller', 'system', true), set_config('genie.method', '', true);
   expired := 0;
@@ -855,7 +902,7 @@ BEGIN
   SELECT count(*) INTO abandoned
     FROM (SELECT fail_scan(organization_id, scan_id, 'abandoned') FROM due OFFSET 0) failed;
 
-  PERFORM sweep_tasks(row_limit);
+  PERFORM sweep_tasks(row_limit, swept), sweep_remains(row_limit, swept);
 
   -- The data keys first, all of them, so that no credential can be opened from this moment on; then table by table.
   DELETE FROM organization_keys k USING organizations o

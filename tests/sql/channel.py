@@ -100,7 +100,8 @@ class ChannelCase(DatabaseCase):
         """A new task of kind COMMAND; its id."""
         fields = {'kind': 2, 'payload': b'payload', 'labels': '{}', 'target_agent': '', 'priority': 0,
                   'time_to_live': None, 'max_attempts': 0, 'idempotency_key': '', 'request_id': '', **fields}
-        made = session.call('task_service/create_task', new_id=session.value('SELECT uuid_v7()'), **fields)
+        new_id = fields.pop('new_id', None) or session.value('SELECT uuid_v7()')
+        made = session.call('task_service/create_task', new_id=new_id, **fields)
         assert made['refusal'] is None, made
         return made['uid']
 

@@ -1,5 +1,6 @@
 """Sessions of agents, their keys, and what time does to tasks: one test for each rule."""
 import datetime
+import time
 import unittest
 import uuid
 
@@ -396,6 +397,52 @@ class Time(ChannelCase):
         self.assertEqual([row['uid'] for row in listed], [new.task, old.task])
         self.assertEqual(self.end(old), ['FENCED'])
 
+    def test_what_was_filed_long_ago_has_no_attempts_and_no_journal(self):
+        worker = self.worker()
+        long_ago = f'{int((time.time() - 50 * 86400) * 1000):012x}'
+        old_id = lambda: f'{long_ago[:8]}-{long_ago[8:]}-7000-8000-{uuid.uuid4().hex[:12]}'
+        filed, lately, live = (worker.run(new_id=old_id()) for _ in range(3))
+        new = worker.run()
+        for attempt in (filed, lately, live, new):
+            self.note((attempt, 'k', 'r'))
+        for attempt, days in ((filed, 31), (lately, 29), (new, 8)):
+            self.end(attempt)
+            self.set('tasks', attempt, f"end_time = now() - interval '{days} days'")
+        self.sweep()
+        for attempt, kept in ((filed, False), (lately, True), (live, True), (new, True)):
+            self.assertEqual((self.row('task_attempts', attempt) is not None,
+                              self.row('task_effects', attempt) is not None), (kept, kept))
+        self.assertEqual(worker.session.call('task_service/get_task', task_id=filed.task)['state'], 'SUCCEEDED')
+
+    def test_keys_that_have_ended_are_removed(self):
+        """But for an agent's newest, which says what it had."""
+        worker = self.worker()
+        for overlap in ('1 hour', '0 seconds', '0 seconds'):
+            worker.session.call('agent_service/rotate_agent_key', agent_id=worker.agent, new_id=str(uuid.uuid4()),
+                                key_prefix='dga_' + uuid.uuid4().hex[:12], secret_sha256=bytes(32), in_channel=False,
+                                overlap=overlap, etag='')
+        keys = lambda: self.admin.value(f"SELECT count(*) FROM agent_keys WHERE agent_id = '{worker.agent}'")
+        before = int(keys())
+        self.admin.sql(f"UPDATE agent_keys SET expire_time = now() - interval '1 second'"
+                       f" WHERE agent_id = '{worker.agent}' AND expire_time IS NOT NULL")
+        self.assertGreater(before, 1)
+        self.sweep()
+        self.assertEqual(keys(), '1')
+        self.admin.sql(f"UPDATE agent_keys SET expire_time = now() WHERE agent_id = '{worker.agent}'")
+        self.sweep()
+        self.assertEqual(keys(), '1')
+
+    def test_a_sweep_looks_at_some_organizations_at_a_time(self):
+        """All of them have their turn, a slice every ten seconds."""
+        self.worker(), self.worker(), self.worker()
+        count = int(self.admin.value('SELECT count(*) FROM organizations'))
+        seen = []
+        for turn in range((count + 1) // 2):
+            rows = self.admin.sql(f'SELECT organization_id FROM swept_organizations(2, {turn})')
+            seen += [row['organization_id'] for row in rows]
+        self.assertEqual(len(seen), count)
+        self.assertEqual(len(set(seen)), count)
+
     def test_a_lists_pages_read_no_payload(self):
         """A whole row in the page would drag every payload along."""
         worker = self.worker()
@@ -468,7 +515,7 @@ class Time(ChannelCase):
 
     def test_what_looks_across_organizations_is_not_for_requests(self):
         session = self.organization()
-        for call in ("lapse_leases(1)", "sweep_tasks(1)", "drop_old_logs('1 day')",
+        for call in ("lapse_leases(1)", "sweep_tasks(1, '{}')", "sweep_remains(1, '{}')", "drop_old_logs('1 day')",
                      "make_time_partitions('task_logs', 'log_time', 'day', 1)"):
             with self.assertRaisesRegex(Refused, 'permission denied'):
                 session.sql('SELECT ' + call)
