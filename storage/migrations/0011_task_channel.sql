@@ -158,12 +158,14 @@ $$;
 
 -- Sessions that have ended.
 CREATE FUNCTION close_sessions(organization_ids uuid[], agent_ids uuid[], epochs bigint[], reasons text[]) RETURNS void
-  LANGUAGE sql
+  LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
+BEGIN
   UPDATE agent_sessions s SET disconnect_time = now(), disconnect_reason = ended.reason
     FROM unnest($1, $2, $3, $4) ended (organization_id, agent_id, session_epoch, reason)
    WHERE s.organization_id = ended.organization_id AND s.agent_id = ended.agent_id
-     AND s.session_epoch = ended.session_epoch AND s.disconnect_time IS NULL
+     AND s.session_epoch = ended.session_epoch AND s.disconnect_time IS NULL;
+END
 $$;
 CALL make_system_function('close_sessions(uuid[], uuid[], bigint[], text[])');
 
@@ -298,27 +300,31 @@ CALL make_system_function('start_tasks(uuid, interval, uuid[], uuid[], int[], bi
 CREATE FUNCTION reject_tasks(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                              agent_ids uuid[], reasons text[], messages text[], permanent boolean[], after interval[])
   RETURNS TABLE (item bigint)
-  LANGUAGE sql
+  LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
-  SELECT lock_tasks($1, $2);
-  WITH reject AS (
-    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) WITH ORDINALITY
-                  reject (organization_id, task_id, attempt, fence, agent_id, reason, message, permanent, after, item)
-  ), rejected AS (
-    UPDATE tasks_live t
-       SET state = CASE WHEN r.permanent THEN 'FAILED' ELSE 'PENDING' END,
-           state_reason = coalesce(nullif(r.reason, ''), 'REJECTED'), state_actor = 'agent:' || t.agent_id,
-           failure_reason = coalesce(nullif(r.reason, ''), 'REJECTED'), failure_message = r.message,
-           failure_permanent = r.permanent, next_attempt_time = now() + coalesce(r.after, '5 seconds'),
-           end_time = CASE WHEN r.permanent THEN now() END
-      FROM reject r
-     WHERE t.organization_id = r.organization_id AND t.task_id = r.task_id AND t.attempt = r.attempt
-       AND t.fence = r.fence AND t.agent_id = r.agent_id AND t.state = 'OFFERED'
-    RETURNING r.organization_id, r.task_id, r.item
-  ), released AS (
-    DELETE FROM task_leases l USING rejected r WHERE l.organization_id = r.organization_id AND l.task_id = r.task_id
-  )
-  SELECT item FROM rejected
+#variable_conflict use_column
+BEGIN
+  PERFORM lock_tasks($1, $2);
+  RETURN QUERY
+    WITH reject AS (
+      SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) WITH ORDINALITY
+                    reject (organization_id, task_id, attempt, fence, agent_id, reason, message, permanent, after, item)
+    ), rejected AS (
+      UPDATE tasks_live t
+         SET state = CASE WHEN r.permanent THEN 'FAILED' ELSE 'PENDING' END,
+             state_reason = coalesce(nullif(r.reason, ''), 'REJECTED'), state_actor = 'agent:' || t.agent_id,
+             failure_reason = coalesce(nullif(r.reason, ''), 'REJECTED'), failure_message = r.message,
+             failure_permanent = r.permanent, next_attempt_time = now() + coalesce(r.after, '5 seconds'),
+             end_time = CASE WHEN r.permanent THEN now() END
+        FROM reject r
+       WHERE t.organization_id = r.organization_id AND t.task_id = r.task_id AND t.attempt = r.attempt
+         AND t.fence = r.fence AND t.agent_id = r.agent_id AND t.state = 'OFFERED'
+      RETURNING r.organization_id, r.task_id, r.item
+    ), released AS (
+      DELETE FROM task_leases l USING rejected r WHERE l.organization_id = r.organization_id AND l.task_id = r.task_id
+    )
+    SELECT item FROM rejected;
+END
 $$;
 CALL make_system_function('reject_tasks(uuid[], uuid[], int[], bigint[], uuid[], text[], text[], boolean[], interval[])');
 
@@ -411,31 +417,35 @@ CALL make_system_function('end_tasks(uuid[], uuid[], int[], bigint[], uuid[], uu
 -- effects are written: it cannot be taken back, and the journal handed on, in between.
 CREATE FUNCTION note_effects(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                              agent_ids uuid[], keys text[], refs text[]) RETURNS TABLE (item bigint)
-  LANGUAGE sql
+  LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
-  WITH held AS (
-    SELECT effect.*
-      FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY
-                  effect (organization_id, task_id, attempt, fence, agent_id, key, reference, item)
-      JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
-     WHERE l.started
-     ORDER BY l.organization_id, l.task_id FOR KEY SHARE OF l
-  ), ranked AS (
-    SELECT held.*, f.key IS NOT NULL AS known,
-           dense_rank() OVER (PARTITION BY organization_id, task_id, f.key IS NULL ORDER BY held.key) AS rank
-      FROM held LEFT JOIN task_effects f USING (organization_id, task_id, key)
-  ), effect AS (
-    SELECT * FROM ranked
-     WHERE known OR rank + (SELECT count(*) FROM task_effects f WHERE f.organization_id = ranked.organization_id
-                               AND f.task_id = ranked.task_id) <= 100
-  ), noted AS (
-    INSERT INTO task_effects (organization_id, task_id, key, reference, attempt)
-      SELECT DISTINCT ON (organization_id, task_id, key) organization_id, task_id, key, reference, attempt
-        FROM effect ORDER BY organization_id, task_id, key, item DESC
-    ON CONFLICT (organization_id, task_id, key) DO UPDATE
-       SET reference = excluded.reference, attempt = excluded.attempt
-  )
-  SELECT item FROM effect
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+    WITH held AS (
+      SELECT effect.*
+        FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY
+                    effect (organization_id, task_id, attempt, fence, agent_id, key, reference, item)
+        JOIN task_leases l USING (organization_id, task_id, attempt, fence, agent_id)
+       WHERE l.started
+       ORDER BY l.organization_id, l.task_id FOR KEY SHARE OF l
+    ), ranked AS (
+      SELECT held.*, f.key IS NOT NULL AS known,
+             dense_rank() OVER (PARTITION BY organization_id, task_id, f.key IS NULL ORDER BY held.key) AS rank
+        FROM held LEFT JOIN task_effects f USING (organization_id, task_id, key)
+    ), effect AS (
+      SELECT * FROM ranked
+       WHERE known OR rank + (SELECT count(*) FROM task_effects f WHERE f.organization_id = ranked.organization_id
+                                 AND f.task_id = ranked.task_id) <= 100
+    ), noted AS (
+      INSERT INTO task_effects (organization_id, task_id, key, reference, attempt)
+        SELECT DISTINCT ON (organization_id, task_id, key) organization_id, task_id, key, reference, attempt
+          FROM effect ORDER BY organization_id, task_id, key, item DESC
+      ON CONFLICT (organization_id, task_id, key) DO UPDATE
+         SET reference = excluded.reference, attempt = excluded.attempt
+    )
+    SELECT item FROM effect;
+END
 $$;
 CALL make_system_function('note_effects(uuid[], uuid[], int[], bigint[], uuid[], text[], text[])');
 
@@ -498,25 +508,29 @@ CALL make_system_function('append_logs(uuid[], uuid[], int[], bigint[], uuid[], 
 -- What agents answered to a Cancel (TaskCancellation.Answer): the items that are noted.
 CREATE FUNCTION answer_cancels(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                                agent_ids uuid[], answers smallint[]) RETURNS TABLE (item bigint)
-  LANGUAGE sql
+  LANGUAGE plpgsql SET enable_seqscan = off
 AS $$
-  SELECT lock_tasks($1, $2);
-  WITH answer AS (  -- the last of an attempt's
-    SELECT DISTINCT ON (organization_id, task_id, fence) *
-      FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
-                  answer (organization_id, task_id, attempt, fence, agent_id, answer, item)
-     ORDER BY organization_id, task_id, fence, item DESC
-  ), noted AS (
-    UPDATE tasks_live t SET cancel_answer = a.answer
-      FROM answer a
-     WHERE t.organization_id = a.organization_id AND t.task_id = a.task_id AND t.attempt = a.attempt
-       AND t.fence = a.fence AND t.agent_id = a.agent_id AND t.state = 'CANCELLING' AND a.answer > t.cancel_answer
-    RETURNING a.*
-  ), quiet AS (
-    UPDATE task_leases l SET cancelling = false
-      FROM noted n WHERE l.organization_id = n.organization_id AND l.task_id = n.task_id AND n.answer > 1
-  )
-  SELECT item FROM noted
+#variable_conflict use_column
+BEGIN
+  PERFORM lock_tasks($1, $2);
+  RETURN QUERY
+    WITH answer AS (  -- the last of an attempt's
+      SELECT DISTINCT ON (organization_id, task_id, fence) *
+        FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
+                    answer (organization_id, task_id, attempt, fence, agent_id, answer, item)
+       ORDER BY organization_id, task_id, fence, item DESC
+    ), noted AS (
+      UPDATE tasks_live t SET cancel_answer = a.answer
+        FROM answer a
+       WHERE t.organization_id = a.organization_id AND t.task_id = a.task_id AND t.attempt = a.attempt
+         AND t.fence = a.fence AND t.agent_id = a.agent_id AND t.state = 'CANCELLING' AND a.answer > t.cancel_answer
+      RETURNING a.*
+    ), quiet AS (
+      UPDATE task_leases l SET cancelling = false
+        FROM noted n WHERE l.organization_id = n.organization_id AND l.task_id = n.task_id AND n.answer > 1
+    )
+    SELECT item FROM noted;
+END
 $$;
 CALL make_system_function('answer_cancels(uuid[], uuid[], int[], bigint[], uuid[], smallint[])');
 
@@ -644,12 +658,16 @@ $$;
 CREATE FUNCTION find_cancels(replica_id uuid, organization_ids uuid[])
   RETURNS TABLE (what text, item bigint, organization_id uuid, task_id uuid, agent_id uuid, attempt int, fence bigint,
                  mode smallint, grace_ms bigint, other_replica_id uuid)
-  LANGUAGE sql STABLE
+  LANGUAGE plpgsql STABLE
 AS $$
-  SELECT 'CANCEL', NULL::bigint, l.organization_id, l.task_id, l.agent_id, l.attempt, l.fence, t.cancel_mode,
-         (extract(epoch FROM t.cancel_grace) * 1000)::bigint, NULL::uuid
-    FROM task_leases l JOIN tasks_live t USING (organization_id, task_id)
-   WHERE l.cancelling AND l.replica_id = $1 AND ($2 IS NULL OR l.organization_id = ANY ($2))
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+    SELECT 'CANCEL', NULL::bigint, l.organization_id, l.task_id, l.agent_id, l.attempt, l.fence, t.cancel_mode,
+           (extract(epoch FROM t.cancel_grace) * 1000)::bigint, NULL::uuid
+      FROM task_leases l JOIN tasks_live t USING (organization_id, task_id)
+     WHERE l.cancelling AND l.replica_id = $1 AND ($2 IS NULL OR l.organization_id = ANY ($2));
+END
 $$;
 CALL make_system_function('find_cancels(uuid, uuid[])');
 CALL make_system_function('lapse_leases(int)');

@@ -66,7 +66,7 @@ def test_no_more_at_once_than_it_has_slots(scene, agent, start_worker, observer,
 def test_it_leaves_in_order(v1, scene, agent, start_worker):
     watch = scene.watch_agents()
     worker = start_worker(agent)
-    assert watch.take(1)[0].event == v1.WatchAgentsResponse.CONNECTED
+    watch.since(v1.WatchAgentsResponse.CONNECTED)
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert watch.take(1)[0].reason == "GOODBYE"
