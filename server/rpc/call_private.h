@@ -64,8 +64,9 @@ struct core_call {
         struct outgoing *queue_first, *queue_last;
         unsigned queue_count;
         size_t queue_bytes;
-        struct core_call *silent_next, **silent_link; // of the server's streams without a first message
-        atomic_bool late;                             // the first message has not come in time
+        struct core_call *silent_next, **silent_link; // of the server's streams that wait for their callers
+        int64_t silent_until;                         // CLOCK_MONOTONIC nanoseconds
+        atomic_bool late;                             // it has waited for so long
         bool started, reading, writing, finishing, finish_sent, headers_sent, is_closed, half_closed, cleaning;
         atomic_bool wake_posted, wake_called; // called: by stream_wake, whose handler is to be told
         PGresult *query_result;               // waits for the stream thread

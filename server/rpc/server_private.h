@@ -4,7 +4,7 @@
 #include "server/rpc/outbox.h"
 #include "server/rpc/server.h"
 
-enum { CALL_THREADS_MAX = 16, FIRST_MESSAGE_SECONDS = 10 };
+enum { CALL_THREADS_MAX = 16, FIRST_MESSAGE_SECONDS = 10, FINISH_SECONDS = 10 };
 
 // A call thread, and what the storage thread has for it.
 struct call_thread {
@@ -24,7 +24,7 @@ struct server {
         atomic_ulong answered, refused;
         atomic_bool serving, stopping;
         pthread_mutex_t silent_lock;
-        struct core_call *silent; // streams whose first message has not come
+        struct core_call *silent; // streams whose first message has not come, or that end and are not read
 };
 
 grpc_server_credentials *tls_credentials(const char *certificate, const char *key, char **ret_error);

@@ -19,16 +19,21 @@ static bool start(
 static void end_now(struct core_call *call);
 static void write_next(struct core_call *call);
 
-// --- Streams that have not said anything yet ---
+// --- Streams that have not said anything yet, and those that end and are not read to their end ---
 
-static void expect_first(struct core_call *call) {
+// Anew where it is expected already.
+static void expect(struct core_call *call, int seconds) {
         struct server *server = call->call.server;
         pthread_mutex_lock(&server->silent_lock);
-        call->silent_next = server->silent;
-        call->silent_link = &server->silent;
-        if (server->silent)
-                server->silent->silent_link = &call->silent_next;
-        server->silent = call;
+        call->silent_until = now_ns() + seconds * INT64_C(1000000000);
+        atomic_store(&call->late, false);
+        if (!call->silent_link) {
+                call->silent_next = server->silent;
+                call->silent_link = &server->silent;
+                if (server->silent)
+                        server->silent->silent_link = &call->silent_next;
+                server->silent = call;
+        }
         pthread_mutex_unlock(&server->silent_lock);
 }
 
@@ -45,10 +50,10 @@ static void is_heard(struct core_call *call) {
 }
 
 void server_tick(struct server *server) {
-        int64_t limit = now_ns() - FIRST_MESSAGE_SECONDS * INT64_C(1000000000);
+        int64_t now = now_ns();
         pthread_mutex_lock(&server->silent_lock);
         for (struct core_call *call = server->silent; call; call = call->silent_next)
-                if (call->call.start < limit && !atomic_exchange(&call->late, true))
+                if (call->silent_until < now && !atomic_exchange(&call->late, true))
                         stream_wake(&call->call);
         pthread_mutex_unlock(&server->silent_lock);
 }
@@ -137,6 +142,8 @@ static void write_done(struct tag *tag, bool ok) {
         grpc_byte_buffer_destroy(done->buffer);
         free(done);
         call->writing = false;
+        if (call->finishing && !call->is_closed)
+                expect(call, FINISH_SECONDS);
         write_next(call);
         bool drained = !call->writing && !call->finishing && !call->is_closed && call->started;
         if (drained && call->call.method->stream->drained)
@@ -245,6 +252,7 @@ void stream_finish(struct call *c) {
         call->finishing = true;
         if (!call->is_closed) {
                 call_conclude(call);
+                expect(call, FINISH_SECONDS);
                 write_next(call);
         }
 }
@@ -303,8 +311,9 @@ static void woken(struct tag *tag, bool ok) {
                         query_deliver(call);
                 if (!waits)
                         tell_closed(call);
-        } else if (call->finishing) {
-                ; // what it has found is for nobody
+        } else if (call->finishing) { // what it has found is for nobody
+                if (atomic_load(&call->late))
+                        stream_abort(&call->call);
         } else if (!call->started) {
                 if (held)
                         query_deliver(call);
@@ -342,7 +351,7 @@ void stream_accept(struct core_call *call) {
         grpc_op op = {
                 .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->close_cancelled};
         call_hold(call); // this function's own: the call may end before it does
-        expect_first(call);
+        expect(call, FIRST_MESSAGE_SECONDS);
         if (start(call, &op, 1, &call->closed, closed))
                 read_message(call);
         else {

@@ -347,10 +347,14 @@ def test_a_session_that_begins_while_the_server_drains(make_server, make_scene):
     assert server.process.wait(60) == 0
 
 
+# A connection of its own, whose window of HTTP/2 stays as small as it begins.
+NARROW = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
+
+
 def test_who_reads_late_misses_nothing(v1, scene, agent):
     """More answers than are kept for a stream: it is not listened to until it has read, and goes on."""
-    channel, said = scene.server.channel(agent.key, [("grpc.use_local_subchannel_pool", 1)]), queue.SimpleQueue()
-    nobody_s = v1.LeaseRenew(tasks=[v1.LeasedTask(task="nobody's " * 20, attempt=n, fence=1) for n in range(1000)])
+    channel, said = scene.server.channel(agent.key, NARROW), queue.SimpleQueue()
+    nobody_s = v1.LeaseRenew(tasks=[v1.LeasedTask(task="nobody's " * 22, attempt=n, fence=1) for n in range(1000)])
     watch = scene.watch_agents()
     said.put(v1.WorkerMessage(seq=1, hello=v1.Hello(
         protocol_versions=[1], instance_id=str(uuid.uuid4()), kinds=[v1.COMMAND])))  # fmt: skip
@@ -379,6 +383,38 @@ def test_who_reads_late_misses_nothing(v1, scene, agent):
         channel.close()
 
 
+def test_streams_that_are_not_read_do_not_outlive_their_sessions(v1, make_server, make_scene):
+    """Each takes over from the one before it, and reads nothing, not even that it is over. They would fill the server."""
+    scene = make_scene(make_server("--max-open-streams", "3"))
+    agent, calls = scene.agent(), []
+    nobody_s = v1.LeaseRenew(tasks=[v1.LeasedTask(task="nobody's " * 22, attempt=n, fence=1) for n in range(1000)])
+    channel = scene.server.channel(agent.key, NARROW)
+    try:
+        for _ in range(3):
+            hello = v1.Hello(protocol_versions=[1], instance_id=str(uuid.uuid4()), kinds=[v1.COMMAND])
+            out = queue.SimpleQueue()
+            out.put(v1.WorkerMessage(seq=1, hello=hello).SerializeToString())
+            out.put(v1.WorkerMessage(seq=2, lease_renew=nobody_s).SerializeToString())
+            calls.append(channel.stream_stream(CONNECT)(iter(out.get, 0)))
+            assert [v1.PlatformMessage.FromString(next(calls[-1])).WhichOneof("part") for _ in range(2)] == [
+                "welcome", "lease_lost"
+            ]  # the others wait, and are more than the window of HTTP/2
+        other = scene.agent()
+
+        def there_is_room():
+            stream = other.dial()
+            stream.hello()
+            message = stream.next()
+            return message and message.WhichOneof("part") == "welcome"
+
+        assert not there_is_room()
+        until(there_is_room)
+    finally:
+        for call in calls:
+            call.cancel()
+        channel.close()
+
+
 def test_a_reader_that_does_not_read(v1, make_server, make_scene):
     """It is not listened to, and its stream ends as one does that is silent; the platform's memory is not its to fill.
 
@@ -386,7 +422,7 @@ def test_a_reader_that_does_not_read(v1, make_server, make_scene):
     """
     scene = make_scene(make_server("--agent-heartbeat-ms", "1000", "--agent-silence-ms", "5000"))
     agent = scene.agent()
-    channel = scene.server.channel(agent.key, [("grpc.use_local_subchannel_pool", 1)])
+    channel = scene.server.channel(agent.key, NARROW)
     hello = v1.Hello(protocol_versions=[1], instance_id=str(uuid.uuid4()), kinds=[v1.COMMAND])
     over = threading.Event()
     # Each message has a hundred answers: a window that has grown to megabytes is full in seconds.
