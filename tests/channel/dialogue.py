@@ -343,6 +343,7 @@ class Watch:
     """A Watch call. Without a token to resume from, its first message is a token's, and has come."""
 
     def __init__(self, method, request):
+        self.begin = 0 if request.resume_token else time.time()
         self.call, self.messages = method(request), queue.SimpleQueue()
         threading.Thread(target=self.read, daemon=True).start()
         self.token = request.resume_token
@@ -365,19 +366,20 @@ class Watch:
         return message
 
     def since(self, event, seconds=SECONDS):
-        """The first event of that kind: what was just before the watch may be told, too."""
+        """The first event of that kind."""
         while True:
             found = self.take(1, seconds)[0]
             if found.event == event:
                 return found
 
     def take(self, count, seconds=SECONDS):
-        """So many events, and the token of the last."""
+        """So many events, and the token of the last. What was before the watch is passed over: where others'
+        transactions run beside it, it is told too."""
         events = []
         while len(events) < count:
             message = self.next(seconds)
             self.token = message.resume_token
-            if message.HasField("event_time"):
+            if message.HasField("event_time") and message.event_time.ToNanoseconds() >= self.begin * 10**9:
                 events.append(message)
         return events
 

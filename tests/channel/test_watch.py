@@ -284,7 +284,7 @@ def test_a_watch_beside_an_older_transaction_tells_what_was_before_it_too(v1, sc
         agents[0].stream()
         watch = scene.watch_agents()
         agents[1].stream()
-    events = [(e.agent, v1.WatchAgentsResponse.Event.Name(e.event)) for e in watch.take(4)]
+    events = [(e.agent, v1.WatchAgentsResponse.Event.Name(e.event)) for e in (watch.next() for _ in range(4))]
     assert events == [(agents[0].name, "CREATED"), (agents[1].name, "CREATED"), (agents[0].name, "CONNECTED"),
                       (agents[1].name, "CONNECTED")]  # fmt: skip
 
