@@ -4,6 +4,7 @@ die, and one history of it all.
 
 import asyncio
 import base64
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import grpc
 from calls import until
-from genied import ROOT, Genied, free_port
+from genied import BUILD, ROOT, Genied, free_port
 from history import Recorder, check, plain, read
+from relay import Relay
 
 HERE = Path(__file__).resolve().parent
 
@@ -70,6 +72,45 @@ class Workers:
                 worker.kill()
         noise = "".join(worker.log.read_text() for worker in self.started)
         assert "Traceback" not in noise, noise
+
+
+class GenieAgents:
+    """Starts genie-agents, and ends them in order. What they and the platform say is noted by a relay between them, what
+    their commands do by the commands (marked.py)."""
+
+    def __init__(self, folder, v1):
+        self.folder, self.v1, self.started, self.relays = Path(folder), v1, [], {}
+        self.history = self.folder / "history.jsonl"
+
+    def front(self, server, endpoint, unruly=None):
+        """Where to dial so that what is said with the endpoint is noted."""
+        if endpoint not in self.relays:
+            self.relays[endpoint] = Relay(self.v1, server, endpoint, self.history, unruly)
+        return self.relays[endpoint].endpoint
+
+    def __call__(self, agent, name, *, endpoint, slots, state, environment=None):
+        config, key_file, log = (self.folder / f"{what}-{name}" for what in ("config", "key", "agent.log"))
+        key_file.write_text(agent.key)
+        command = [sys.executable, "-I", "-S", str(HERE / "marked.py"), str(self.history)]
+        config.write_text(json.dumps({
+            "endpoint": endpoint, "ca-file": str(agent.server.ca_file), "key-file": str(key_file),
+            "state-directory": str(state), "labels": {"process": name}, "command-slots": slots,
+            "superseded-delay-ms": 4000, "log-spool-bytes": 1 << 20, "log-level": "debug",
+            "commands": {"script": {"argv": command, "arguments": [".*", ".*"], "environment": ["PATH"]}},
+        }))  # fmt: skip
+        command = [BUILD / "tools/genie-agent/genie-agent", "run", "--config", config]
+        self.started.append(Process(command, {**os.environ, **(environment or {})}, key_file, log))
+        return self.started[-1]
+
+    def close(self):
+        living = [agent for agent in self.started if agent.alive()]
+        for agent in living:
+            agent.signal(signal.SIGTERM)
+        statuses = [agent.wait() for agent in living]
+        for relay in self.relays.values():
+            relay.close()
+        noise = "".join(agent.log.read_text(errors="replace") for agent in self.started)
+        assert not any(statuses) and "Sanitizer" not in noise, f"{statuses}\n{noise[-6000:]}"
 
 
 class Replica(Genied):
@@ -228,6 +269,8 @@ class Observer:
             parent=self.scene.name, request_id=request_id, task=v1.Task(payload=payload, **fields)
         )
         self.tasks.append(self.call("CreateTask", request))
+        if len(arguments) > 1:  # by which its commands know it
+            self.record("made", who="api", job=arguments[1], task=self.tasks[-1].name)
         return self.tasks[-1]
 
     def cancel(self, task, mode=1, grace=1):
