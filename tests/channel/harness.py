@@ -6,15 +6,18 @@ import asyncio
 import base64
 import json
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import grpc
 from calls import until
-from genied import BUILD, ROOT, Genied, free_port
+from genied import BUILD, ROOT, Genied, free_port, run
 from history import Recorder, check, plain, read
 from relay import Relay
 
@@ -127,23 +130,49 @@ class Replica(Genied):
             self.stop()
 
 
+class Clock:
+    """A wall clock for programs that are started with its environment. set() makes it so many seconds fast."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="genie-clock."))
+        self.folder.chmod(0o755)  # for PostgreSQL's user too
+        library, self.file = self.folder / "shift_clock.so", self.folder / "shift"
+        run("cc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "shift_clock.c")
+        self.set(0)
+        self.environment = {
+            "LD_PRELOAD": str(library), "CLOCK_SHIFT": str(self.file),
+            "ASAN_OPTIONS": ":".join(filter(None, ("verify_asan_link_order=0", os.environ.get("ASAN_OPTIONS")))),
+        }  # fmt: skip
+
+    def set(self, seconds):
+        with open(self.file, "r+b" if self.file.exists() else "wb") as file:
+            file.write(struct.pack("=q", seconds))
+
+    def close(self):
+        shutil.rmtree(self.folder)
+
+
 class Postgres:
     """A PostgreSQL of the test's own, that keeps what it acknowledged through kill -9: synchronous_commit is on. (fsync
-    is off: the kernel outlives it.)"""
+    is off: the kernel outlives it.) It goes by a clock of its own."""
 
     def __init__(self, folder):
-        self.folder = Path(folder)
+        self.folder, self.clock = Path(folder), Clock()
         self.folder.chmod(0o711)
         self.start()
 
-    def bash(self, command):
+    def bash(self, command, **environment):
         script = f"set -euo pipefail; cd {ROOT}; . tools/lib/common.sh; . tools/lib/postgres.sh; {command}"
-        done = subprocess.run(["bash", "-c", script, "postgres"], text=True, capture_output=True, check=True)
+        done = subprocess.run(
+            ["bash", "-c", script, "postgres"], text=True, capture_output=True, check=True,
+            env={**os.environ, **environment},
+        )  # fmt: skip
         return done.stdout.strip()
 
     def start(self):
         self.url = self.bash(
-            f"postgres_start {self.folder} 'fsync = off' 'full_page_writes = off'; postgres_url postgres postgres"
+            f"postgres_start {self.folder} 'fsync = off' 'full_page_writes = off'; postgres_url postgres postgres",
+            **self.clock.environment,
         )
 
     def pid(self):
@@ -165,6 +194,7 @@ class Postgres:
 
     def stop(self):
         self.bash(f"postgres_place {self.folder}; postgres_stop")
+        self.clock.close()
 
 
 class Proxy:

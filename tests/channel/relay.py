@@ -33,13 +33,13 @@ class Way:
         if self.random and message.WhichOneof("part") not in ("hello", "welcome"):
             if self.random.random() < TWICE:
                 self.queue.put(self.last)  # with the same number: it is dropped
-                self.put(message)  # with another: it is answered as what it is
+                self.put(message, again=True)  # with another: it is answered as what it is
             if message.WhichOneof("part") in MAY_BE_LATE and self.random.random() < LATE:
-                late = threading.Timer(self.random.uniform(0.01, 3), self.put, (message,))
+                late = threading.Timer(self.random.uniform(0.01, 3), self.put, (message, True))
                 late.daemon = True
                 late.start()
 
-    def put(self, message):
+    def put(self, message, again=False):
         with self.lock:
             copy = self.kind.FromString(message.SerializeToString())
             self.numbers.append(message.seq)
@@ -47,7 +47,8 @@ class Way:
             copy.ack_seq = max(self.other.numbers[: message.ack_seq], default=0)
             if message.WhichOneof("part") == "lease_ack" and 0 < message.lease_ack.renew_seq <= len(self.other.numbers):
                 copy.lease_ack.renew_seq = self.other.numbers[message.lease_ack.renew_seq - 1]
-            self.note(copy)
+            if not again:  # what comes again nobody has said
+                self.note(copy)
             self.last = copy.SerializeToString()
             self.queue.put(self.last)
 
