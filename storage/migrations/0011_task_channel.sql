@@ -555,6 +555,37 @@ AS $$
   SELECT organization_id FROM waiting WHERE organization_id IS NOT NULL
 $$;
 
+-- Leases are by this server's clock. Where that was set, or nobody could look at it for a while, it is as if no time had
+-- passed: what is held is held for as long as before. Seen by a replica that looked a second ago, by itself or another.
+CREATE FUNCTION heed_clock(replica_id uuid, replica_lease interval) RETURNS void
+  LANGUAGE plpgsql
+AS $$
+DECLARE
+  usual constant interval[] := ARRAY['-1 second', '5 seconds'];
+  jump interval;
+BEGIN
+  SELECT clock_timestamp() - (max(r.lease_time) - $2) INTO jump FROM replicas r HAVING bool_or(r.replica_id = $1);
+  IF jump IS NULL OR jump BETWEEN usual[1] AND usual[2] THEN
+    RETURN;
+  END IF;
+  PERFORM FROM replicas r ORDER BY r.replica_id FOR UPDATE;  -- another may be at it, or have done it
+  SELECT clock_timestamp() - (max(r.lease_time) - $2) INTO jump FROM replicas r HAVING bool_or(r.replica_id = $1);
+  IF jump IS NULL OR jump BETWEEN usual[1] AND usual[2] THEN
+    RETURN;
+  END IF;
+  RAISE LOG 'the clock was set, or nobody looked at it: leases go on from % later', jump;
+  UPDATE replicas SET lease_time = lease_time + jump;
+  IF jump < '0' THEN  -- what has waited waits no longer
+    PERFORM FROM tasks_live t WHERE t.state = 'PENDING' AND t.next_attempt_time > now()
+      ORDER BY t.organization_id, t.task_id FOR NO KEY UPDATE;
+    UPDATE tasks_live SET next_attempt_time = next_attempt_time + jump
+     WHERE state = 'PENDING' AND next_attempt_time > now();
+  END IF;
+  PERFORM FROM task_leases l ORDER BY l.organization_id, l.task_id FOR UPDATE;
+  UPDATE task_leases SET lease_time = lease_time + jump;
+END
+$$;
+
 -- What a replica does every second, in one statement: it says that it lives, renews the leases of its agents' attempts,
 -- and looks at what time has done. Rows by `what`:
 --   LOST      `item` of the renewals found no lease
@@ -570,6 +601,7 @@ CREATE FUNCTION channel_tick(replica_id uuid, replica_lease interval, lease inte
 AS $$
 #variable_conflict use_column
 BEGIN
+  PERFORM heed_clock($1, $2);
   INSERT INTO replicas (replica_id, lease_time) VALUES ($1, now() + $2)
     ON CONFLICT (replica_id) DO UPDATE SET lease_time = excluded.lease_time;
 
@@ -631,7 +663,8 @@ AS $$
 $$;
 CALL make_system_function('find_cancels(uuid, uuid[])');
 CALL make_system_function('lapse_leases(int)');
-REVOKE ALL ON FUNCTION lapse_leases(int) FROM genie_app;
+CALL make_system_function('heed_clock(uuid, interval)');
+REVOKE ALL ON FUNCTION lapse_leases(int), heed_clock(uuid, interval) FROM genie_app;
 CALL make_system_function('channel_tick(uuid, interval, interval, uuid[], uuid[], int[], bigint[], uuid[], smallint[], text[])');
 
 -- A replica that stops: what it held is no longer held.
