@@ -452,9 +452,13 @@ PATIENT = ("--drain-spread-ms", "5000")  # a lease and a silence as they are by 
 
 
 @pytest.fixture
-def clock():
-    with contextlib.closing(Clock()) as clock:
-        yield clock
+def clock(postgres, whose):
+    if whose == "database":
+        yield postgres.clock
+        postgres.clock.set(0)
+    else:
+        with contextlib.closing(Clock()) as clock:
+            yield clock
 
 
 @pytest.mark.parametrize("world", ["genie-agent"], indirect=True)
@@ -468,7 +472,6 @@ def test_a_wall_clock_that_jumps(world, clock, whose, tmp_path):
         world.server.stop()
         world.server.environment |= clock.environment
         world.server.start()
-    clock = world.postgres.clock if whose == "database" else clock
     world.worker(slots=3, agent=agent, environment=clock.environment if whose == "agent" else None)
     tasks = [world.script(f"while ! [ -e {go} ]; do date; sleep 0.2; done", max_attempts=10) for _ in range(2)]
     for task in tasks:
