@@ -591,6 +591,51 @@ AS $$
   SELECT organization_id FROM waiting WHERE organization_id IS NOT NULL
 $$;
 
+-- How far this server's clock was set, or how long nobody could look at it, since a replica last looked; NULL: neither.
+-- Only a replica that has looked before can tell.
+CREATE FUNCTION clock_jump(replica_id uuid, replica_lease interval) RETURNS interval
+  LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  jump interval;
+BEGIN
+  SELECT now() - (max(r.lease_time) - $2) INTO jump FROM replicas r HAVING bool_or(r.replica_id = $1);
+  RETURN CASE WHEN jump NOT BETWEEN interval '-5 seconds' AND interval '5 seconds' THEN jump END;
+END
+$$;
+
+-- Leases are by this server's clock. After a jump it is as if no time had passed: what was held before it is held for as
+-- long as it was. What was written since is told from that by its time.
+CREATE FUNCTION heed_clock(replica_id uuid, replica_lease interval, lease interval) RETURNS void
+  LANGUAGE plpgsql
+AS $$
+DECLARE
+  slack constant interval := '5 seconds';
+  jump interval;
+BEGIN
+  IF clock_jump($1, $2) IS NULL THEN
+    RETURN;
+  END IF;
+  PERFORM FROM replicas r ORDER BY r.replica_id FOR UPDATE;
+  jump := clock_jump($1, $2);
+  IF jump IS NULL THEN  -- another replica has done it
+    RETURN;
+  END IF;
+  RAISE LOG 'the clock was set, or nobody looked at it, by %: leases go on from here', jump;
+  UPDATE replicas SET lease_time = lease_time + jump
+   WHERE CASE WHEN jump > '0' THEN lease_time + jump <= now() + $2 + slack ELSE lease_time > now() + $2 END;
+  IF jump < '0' THEN  -- else what waits waits no longer
+    PERFORM FROM tasks_live t WHERE t.state = 'PENDING' AND t.next_attempt_time > now() - jump
+      ORDER BY t.organization_id, t.task_id FOR NO KEY UPDATE;
+    UPDATE tasks_live SET next_attempt_time = next_attempt_time + jump
+     WHERE state = 'PENDING' AND next_attempt_time > now() - jump;
+  END IF;
+  PERFORM FROM task_leases l ORDER BY l.organization_id, l.task_id FOR UPDATE;
+  UPDATE task_leases SET lease_time = lease_time + jump
+   WHERE CASE WHEN jump > '0' THEN lease_time + jump <= now() + $3 + slack ELSE lease_time > now() + $3 END;
+END
+$$;
+
 -- What a replica does every second, in one statement: it says that it lives, renews the leases of its agents' attempts,
 -- and looks at what time has done. Rows by `what`:
 --   LOST      `item` of the renewals found no lease
@@ -606,6 +651,7 @@ CREATE FUNCTION channel_tick(replica_id uuid, replica_lease interval, lease inte
 AS $$
 #variable_conflict use_column
 BEGIN
+  PERFORM heed_clock($1, $2, $3);
   INSERT INTO replicas (replica_id, lease_time) VALUES ($1, now() + $2)
     ON CONFLICT (replica_id) DO UPDATE SET lease_time = excluded.lease_time;
 
@@ -671,7 +717,9 @@ END
 $$;
 CALL make_system_function('find_cancels(uuid, uuid[])');
 CALL make_system_function('lapse_leases(int)');
-REVOKE ALL ON FUNCTION lapse_leases(int) FROM genie_app;
+CALL make_system_function('clock_jump(uuid, interval)');
+CALL make_system_function('heed_clock(uuid, interval, interval)');
+REVOKE ALL ON FUNCTION lapse_leases(int), clock_jump(uuid, interval), heed_clock(uuid, interval, interval) FROM genie_app;
 CALL make_system_function('channel_tick(uuid, interval, interval, uuid[], uuid[], int[], bigint[], uuid[], smallint[], text[])');
 
 -- A replica that stops: what it held is no longer held.

@@ -4,17 +4,22 @@ die, and one history of it all.
 
 import asyncio
 import base64
+import json
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import grpc
 from calls import until
-from genied import ROOT, Genied, free_port
+from genied import BUILD, ROOT, Genied, free_port, run
 from history import Recorder, check, plain, read
+from relay import Relay
 
 HERE = Path(__file__).resolve().parent
 
@@ -72,6 +77,45 @@ class Workers:
         assert "Traceback" not in noise, noise
 
 
+class GenieAgents:
+    """Starts genie-agents, and ends them in order. What they and the platform say is noted by a relay between them, what
+    their commands do by the commands (marked.py)."""
+
+    def __init__(self, folder, v1):
+        self.folder, self.v1, self.started, self.relays = Path(folder), v1, [], {}
+        self.history = self.folder / "history.jsonl"
+
+    def front(self, server, endpoint, unruly=None):
+        """Where to dial so that what is said with the endpoint is noted."""
+        if endpoint not in self.relays:
+            self.relays[endpoint] = Relay(self.v1, server, endpoint, self.history, unruly)
+        return self.relays[endpoint].endpoint
+
+    def __call__(self, agent, name, *, endpoint, slots, state, environment=None):
+        config, key_file, log = (self.folder / f"{what}-{name}" for what in ("config", "key", "agent.log"))
+        key_file.write_text(agent.key)
+        command = [sys.executable, "-I", "-S", str(HERE / "marked.py"), str(self.history)]
+        config.write_text(json.dumps({
+            "endpoint": endpoint, "ca-file": str(agent.server.ca_file), "key-file": str(key_file),
+            "state-directory": str(state), "labels": {"process": name}, "command-slots": slots,
+            "superseded-delay-ms": 4000, "log-spool-bytes": 1 << 20, "log-level": "debug",
+            "commands": {"script": {"argv": command, "arguments": [".*", ".*"], "environment": ["PATH"]}},
+        }))  # fmt: skip
+        command = [BUILD / "tools/genie-agent/genie-agent", "run", "--config", config]
+        self.started.append(Process(command, {**os.environ, **(environment or {})}, key_file, log))
+        return self.started[-1]
+
+    def close(self):
+        living = [agent for agent in self.started if agent.alive()]
+        for agent in living:
+            agent.signal(signal.SIGTERM)
+        statuses = [agent.wait() for agent in living]
+        for relay in self.relays.values():
+            relay.close()
+        noise = "".join(agent.log.read_text(errors="replace") for agent in self.started)
+        assert not any(statuses) and "Sanitizer" not in noise, f"{statuses}\n{noise[-6000:]}"
+
+
 class Replica(Genied):
     """Another genied of the same database, keys and certificates."""
 
@@ -86,23 +130,49 @@ class Replica(Genied):
             self.stop()
 
 
+class Clock:
+    """A wall clock for programs that are started with its environment. set() makes it so many seconds fast."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="genie-clock."))
+        self.folder.chmod(0o755)  # for PostgreSQL's user too
+        library, self.file = self.folder / "shift_clock.so", self.folder / "shift"
+        run("cc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "shift_clock.c")
+        self.set(0)
+        self.environment = {
+            "LD_PRELOAD": str(library), "CLOCK_SHIFT": str(self.file),
+            "ASAN_OPTIONS": ":".join(filter(None, ("verify_asan_link_order=0", os.environ.get("ASAN_OPTIONS")))),
+        }  # fmt: skip
+
+    def set(self, seconds):
+        with open(self.file, "r+b" if self.file.exists() else "wb") as file:
+            file.write(struct.pack("=q", seconds))
+
+    def close(self):
+        shutil.rmtree(self.folder)
+
+
 class Postgres:
     """A PostgreSQL of the test's own, that keeps what it acknowledged through kill -9: synchronous_commit is on. (fsync
-    is off: the kernel outlives it.)"""
+    is off: the kernel outlives it.) It goes by a clock of its own."""
 
     def __init__(self, folder):
-        self.folder = Path(folder)
+        self.folder, self.clock = Path(folder), Clock()
         self.folder.chmod(0o711)
         self.start()
 
-    def bash(self, command):
+    def bash(self, command, **environment):
         script = f"set -euo pipefail; cd {ROOT}; . tools/lib/common.sh; . tools/lib/postgres.sh; {command}"
-        done = subprocess.run(["bash", "-c", script, "postgres"], text=True, capture_output=True, check=True)
+        done = subprocess.run(
+            ["bash", "-c", script, "postgres"], text=True, capture_output=True, check=True,
+            env={**os.environ, **environment},
+        )  # fmt: skip
         return done.stdout.strip()
 
     def start(self):
         self.url = self.bash(
-            f"postgres_start {self.folder} 'fsync = off' 'full_page_writes = off'; postgres_url postgres postgres"
+            f"postgres_start {self.folder} 'fsync = off' 'full_page_writes = off'; postgres_url postgres postgres",
+            **self.clock.environment,
         )
 
     def pid(self):
@@ -124,6 +194,7 @@ class Postgres:
 
     def stop(self):
         self.bash(f"postgres_place {self.folder}; postgres_stop")
+        self.clock.close()
 
 
 class Proxy:
@@ -228,6 +299,8 @@ class Observer:
             parent=self.scene.name, request_id=request_id, task=v1.Task(payload=payload, **fields)
         )
         self.tasks.append(self.call("CreateTask", request))
+        if len(arguments) > 1:  # by which its commands know it
+            self.record("made", who="api", job=arguments[1], task=self.tasks[-1].name)
         return self.tasks[-1]
 
     def cancel(self, task, mode=1, grace=1):

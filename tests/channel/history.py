@@ -9,10 +9,14 @@ and, but for the database's rows, `who`:
     began, stopped    an attempt's work, as the worker does it: task, attempt, fence
     wrote             a piece of an attempt's log, as it was made: task, attempt, fence, stream, data
     killed            a worker's process that the test ended: what it would have said it does not say
+    made              what a task's commands know it by: job, task
     called            the API: method, request, and answer or code
     watched           a message of WatchTasks
     read              a log as ReadTaskLog gave it, whole: task, attempt, stream, data
     rows              a table at the end: table, rows
+
+Where a command writes the history itself (marked.py), began, wrote and stopped have run and job instead of task, attempt
+and fence; the run's name is the first line of its outputs, so the log that is stored tells which attempt's it was.
 
 `check(events)` returns what is wrong, in words; an empty list is a good history.
 """
@@ -75,8 +79,10 @@ class Recorder:
 
 
 def read(path):
+    """Without a line that is being written, and what a process that was killed has left of one before another's."""
     with open(path, encoding="utf-8") as lines:
-        return sorted((json.loads(line) for line in lines), key=lambda event: event["t"])
+        whole = (line[line.rindex('{"t": ') :] for line in lines if line.endswith("\n"))
+        return sorted(map(json.loads, whole), key=lambda event: event["t"])
 
 
 # --- Checking ---
@@ -94,6 +100,25 @@ class History:
         self.changes = collections.defaultdict(list)
         for row in self.tables["task_events"]:
             self.changes[row["task"]].append(row)
+        self.runs = self.name_runs()
+
+    def name_runs(self):
+        """Gives the events of runs their task and attempt, and `turn`: which run of its task it was. The attempt is None
+        where nothing of the run's log is stored. Returns each task's runs, in order: first event, attempts."""
+        tasks = {event["job"]: event["task"] for event in self.of("made")}
+        stored = collections.defaultdict(set)
+        for row in self.tables["task_logs"]:
+            first = base64.b64decode(row["data"]).split(b"\n")[0] if row["log_offset"] == 0 else b""
+            if first.startswith(b"run "):
+                stored[first[4:].decode()].add(row["attempt"])
+        runs = collections.defaultdict(dict)
+        for event in self.events:
+            if name := event.get("run"):
+                task = event["task"] = tasks[event["job"]]
+                run = runs[task].setdefault(name, (event, sorted(stored[name])))
+                event["attempt"] = run[1][0] if run[1] else None
+                event["turn"] = list(runs[task]).index(name) + 1
+        return {task: list(named.values()) for task, named in runs.items()}
 
     def of(self, what, part=None, **fields):
         for event in self.events:
@@ -229,10 +254,16 @@ def cancels(history):
         name = {field: event[field] for field in ("who", "task", "attempt", "fence")}
         later = [e for e in history.events if e["t"] >= event["t"] and e.get("who") == event["who"]]
         answers = [e for e in later if e["what"] == "said" and e["part"] in ("cancel_ack", "result", "goodbye")]
-        lost = [e for e in later if e["what"] == "heard" and e["part"] in ("lease_lost", "superseded")]
-        gone = [e for e in later if e["what"] == "killed"]
+        lost = [e for e in later if e["what"] == "heard" and is_lost(e, name["task"])]
+        gone = list(history.of("killed", who=event["who"]))
         if not gone and not any(e["part"] == "goodbye" or e["task"] == name["task"] for e in answers) and not lost:
             yield f"{name['who']} heard a cancel of {name['task']} and did not answer"
+
+
+def is_lost(heard, task):
+    """Whether one who hears this knows that its attempt of the task is its own no longer."""
+    ended = [d for d in heard.get("dispositions", ()) if d["task"] == task and d["decision"] != "CONTINUE"]
+    return heard["part"] in ("lease_lost", "superseded") or bool(ended)
 
 
 def retried(history, task):
@@ -245,13 +276,42 @@ def one_at_a_time(history):
     for (task,), events in work.items():
         newest = 0
         for event in events:
-            if event["what"] != "stopped" and event["attempt"] < newest:
-                yield f"attempt {event['attempt']} of {task} {event['what']} after attempt {newest} began"
-            newest = max(newest, event["attempt"]) if event["what"] == "began" else newest
+            attempt = event.get("turn") or event["attempt"]
+            if event["what"] != "stopped" and attempt < newest:
+                yield f"attempt {attempt} of {task} {event['what']} after attempt {newest} began"
+            newest = max(newest, attempt) if event["what"] == "began" else newest
     for task, changes in history.changes.items():
         begun = [change["attempt"] for change in changes if change["to_state"] == "RUNNING"]
         if begun != sorted(set(begun)):
             yield f"the attempts of {task} began in the order {begun}"
+
+
+def runs(history):
+    """A command runs once for an attempt, and not before somebody was told to start that; the log of one that succeeded
+    is whole."""
+    told = [
+        (event["t"], about["task"], about["attempt"])
+        for event in history.of("heard")
+        for about in ([event] if event["part"] == "start_grant" else event.get("dispositions", ()))
+        if event["part"] == "start_grant" or about["decision"] == "CONTINUE"
+    ]
+    for task, each in history.runs.items():
+        for turn, (began, attempts) in enumerate(each, 1):
+            if len({attempt for t, of, attempt in told if of == task and t <= began["t"]}) < turn:
+                yield f"{task} ran {turn} times, and fewer attempts of it were told to start"
+            if len(attempts) > 1:
+                yield f"the attempts {attempts} of {task} have the log of one run"
+        logs = [attempt for _, attempts in each for attempt in attempts]
+        if len(logs) > len(set(logs)):
+            yield f"an attempt of {task} ran twice: the logs are of {logs}"
+        if history.tasks.get(task, {}).get("state") == "SUCCEEDED":
+            done = [began["run"] for began, attempts in each if began["attempt"] == history.changes[task][-1]["attempt"]]
+            wrote = history.by((e for e in history.of("wrote") if e.get("run") in done), "attempt", "stream")
+            if not done or not list(history.of("stopped", run=done[0])):
+                yield f"{task} succeeded, and its command did not end"
+            for (attempt, stream), events in wrote.items():
+                if history.log(task, attempt, stream)[0] != b"".join(base64.b64decode(e["data"]) for e in events):
+                    yield f"{task} succeeded, and its log {stream} is not whole"
 
 
 def states(history):
@@ -285,7 +345,7 @@ def watched(history):
                 yield f"{who[0]} was told of {task} {got}; it went {want}"
 
 
-RULES = (accepted_results, grants, logs, acknowledged, cancels, one_at_a_time, states, watched)
+RULES = (accepted_results, grants, logs, acknowledged, cancels, one_at_a_time, runs, states, watched)
 
 
 def check(events):

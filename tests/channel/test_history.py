@@ -96,6 +96,80 @@ class Story:
         self.events = keep
 
 
+class StoryOfRuns(Story):
+    """The same, told by the commands themselves: each run's log begins with its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.add("made", "api", job="job", task=TASK)
+        for event in self.events:
+            if event["what"] in ("began", "wrote", "stopped"):
+                for name in ("task", "fence"):
+                    del event[name]
+                event |= {"job": "job", "run": f"r{event.pop('attempt')}"}
+            if event["what"] == "wrote":
+                event["data"] = b64(f"run {event['run']}\n" + base64.b64decode(event["data"]).decode())
+            elif event["what"] == "read":
+                event["data"] = b64("run r2\nhello\n")
+        one, two, three = self.table("task_logs")
+        one["data"], two["data"], three["log_offset"] = b64("run r1\nlost"), b64("run r2\nhel"), 10
+
+    def run(self, what, run, **fields):
+        self.add(what, f"run {run}", job="job", run=run, **fields)
+
+
+def run_of_nobody(story):
+    story.run("began", "r3")
+
+
+def run_before_its_grant(story):
+    story.clock = -1
+    story.run("began", "r0")
+    story.drop(what="began", run="r1")
+
+
+def run_of_two_attempts(story):
+    story.table("task_logs")[1]["data"] = b64("run r1\nhel")
+
+
+def attempt_of_two_runs(story):
+    story.table("task_logs").append({
+        "task": TASK, "attempt": 1, "stream": "STDERR", "log_offset": 0, "data": b64("run r2\n")
+    })  # fmt: skip
+
+
+def run_that_did_not_end(story):
+    story.drop(what="stopped")
+
+
+def log_of_a_success_that_is_cut(story):
+    story.table("task_logs").pop()
+
+
+def runs_at_once(story):
+    story.run("wrote", "r1", stream="STDOUT", data="")
+
+
+@pytest.mark.parametrize("rule, broken", [
+    ("runs", run_of_nobody), ("runs", run_before_its_grant), ("runs", run_of_two_attempts),
+    ("runs", attempt_of_two_runs), ("runs", run_that_did_not_end), ("runs", log_of_a_success_that_is_cut),
+    ("one_at_a_time", runs_at_once),
+])  # fmt: skip
+def test_each_rule_of_runs_tells_what_breaks_it(rule, broken):
+    story = StoryOfRuns()
+    assert check(copy.deepcopy(story.events)) == []
+    broken(story)
+    assert rule in {wrong.partition(":")[0] for wrong in check(sorted(story.events, key=lambda event: event["t"]))}
+
+
+def test_a_cancel_of_an_attempt_that_was_lost_needs_no_answer():
+    story = Story()
+    cancel_unanswered(story)
+    told = {"task": TASK, "attempt": 2, "fence": 12, "decision": "ABORT_FENCED"}
+    story.add("heard", "two", part="welcome", dispositions=[told])
+    assert check(story.events) == []
+
+
 def test_a_good_history_passes():
     assert check(Story().events) == []
 
@@ -288,3 +362,9 @@ def test_what_is_recorded_is_read(tmp_path):
     one("stopped", who="one", task=TASK, attempt=1, fence=11)
     assert [event["what"] for event in read(tmp_path / "history")] == ["began", "wrote", "stopped"]
     assert base64.b64decode(read(tmp_path / "history")[1]["data"]) == b"\x00\xff"
+
+
+def test_lines_that_are_not_whole_are_passed_over(tmp_path):
+    whole = '{"t": 1, "what": "began"}\n'
+    (tmp_path / "history").write_text(whole + whole[:9] + whole + whole[:-1])
+    assert [event["what"] for event in read(tmp_path / "history")] == ["began", "began"]

@@ -200,8 +200,9 @@ class Worker:
                 self.say(task_ack=pb.TaskAck(**attempt.name))
             elif disposition.decision == pb.Disposition.RESULT_KNOWN:
                 attempt.known = True
-            elif disposition.decision == pb.Disposition.CONTINUE:
+            elif disposition.decision == pb.Disposition.CONTINUE:  # perhaps its StartGrant was lost
                 attempt.leased = session.said_time
+                attempt.work = attempt.work or asyncio.create_task(self.do(attempt))
             else:
                 self.stop(attempt, "the platform does not want it")
         self.credits()

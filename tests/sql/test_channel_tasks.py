@@ -361,6 +361,32 @@ class Leases(ChannelCase):
             self.tick()
         self.assertEqual(self.state(attempt), 'RUNNING')
 
+    def test_a_clock_that_is_set(self):
+        """By an hour, ahead or back: the other replica lives, an attempt's lease lasts as before, and so does a wait."""
+        worker, second = self.worker(), str(uuid.uuid4())
+        attempt, waits = worker.run(), self.task(worker.session)
+        for passed in ('1 hour', '-1 hour'):
+            self.tick(replica=second), self.tick()
+            for table, column in (('replicas', 'lease_time'), ('task_leases', 'lease_time'),
+                                  ('tasks_live', 'next_attempt_time')):
+                self.admin.sql(f"UPDATE {table} SET {column} = {column} - interval '{passed}'")
+            self.assertEqual([row['other_replica_id'] for row in self.tick()['REPLICA']], [second])
+            self.assertEqual(self.state(attempt), 'RUNNING')
+            left = self.admin.value(f"SELECT extract(epoch FROM lease_time - now()) FROM task_leases"
+                                    f" WHERE task_id = '{attempt.task}'")
+            self.assertTrue(50 < float(left) <= 66, left)
+            self.assertEqual(self.admin.value(f"SELECT next_attempt_time < now() + interval '5 seconds' FROM tasks"
+                                              f" WHERE task_id = '{waits}'"), 't')
+
+    def test_a_clock_that_nobody_looked_at(self):
+        """A replica that is new cannot tell: what has lapsed meanwhile has."""
+        attempt = self.worker().run()
+        self.tick()
+        for table in ('replicas', 'task_leases'):
+            self.admin.sql(f"UPDATE {table} SET lease_time = lease_time - interval '1 hour'")
+        self.tick(replica=str(uuid.uuid4()))
+        self.assertEqual(self.state(attempt), 'PENDING')
+
     def test_waiting_tasks_are_told_by_their_organization(self):
         with_some, without = self.worker(), self.worker()
         without.run()
