@@ -79,8 +79,8 @@ def test_a_kill_in_the_middle_and_its_restart(scene, agent, start):
     assert again.attempt == 2
 
 
-@pytest.mark.parametrize("killed", ["server", "server and agent"])
-def test_a_task_that_ends_while_nobody_can_be_told(make_server, make_scene, start, tmp_path, killed):
+@pytest.mark.parametrize("what", ["the server drains", "the server is killed", "the server and the agent are killed"])
+def test_a_task_that_ends_while_nobody_can_be_told(make_server, make_scene, start, tmp_path, what):
     server = make_server()
     scene = make_scene(server)
     agent = scene.agent()
@@ -89,10 +89,13 @@ def test_a_task_that_ends_while_nobody_can_be_told(make_server, make_scene, star
     (tmp_path / "tail").write_bytes(tail)
     task = scene.task("script", [f"echo up; while [ ! -e {gate} ]; do sleep 0.1; done; cat {tmp_path}/tail"])
     until(lambda: scene.log_of(task) == b"up\n")
-    server.kill()
+    if what == "the server drains":
+        server.stop()
+    else:
+        server.kill()
     gate.touch()
     until(lambda: any(b"AGENT_RESTARTED" not in path.read_bytes() for path in (tmp_path / "state").glob("*/result")))
-    if killed == "server and agent":
+    if what == "the server and the agent are killed":
         process.kill()
         start(agent)
     server.start()
