@@ -79,6 +79,16 @@ def test_a_kill_in_the_middle_and_its_restart(scene, agent, start):
     assert again.attempt == 2
 
 
+def test_a_task_that_outlives_its_first_lease(make_server, make_scene, start):
+    """And an agent that waits for longer than one, too."""
+    scene = make_scene(make_server("--task-lease-ms", "3000", "--agent-heartbeat-ms", "1000"))
+    start(scene.agent())
+    for _ in range(2):
+        task = scene.task("wait", ["5"])
+        scene.becomes(task, "SUCCEEDED")
+        assert scene.get(task).attempt == 1
+
+
 @pytest.mark.parametrize("what", ["the server drains", "the server is killed", "the server and the agent are killed"])
 def test_a_task_that_ends_while_nobody_can_be_told(make_server, make_scene, start, tmp_path, what):
     server = make_server()
