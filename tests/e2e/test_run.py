@@ -121,6 +121,16 @@ def test_the_tour_works_as_printed_and_a_second_start_keeps_everything(runner):
     assert runner.stop(signal.SIGTERM)[0] == 0
 
 
+def test_an_agent_that_is_killed_is_started_again(runner):
+    said = runner.start()
+    pid = runner.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    (agent,) = [int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "genie-agent\n"]
+    os.kill(agent, signal.SIGKILL)
+    assert "is started again" in next(line for line in runner.process.stdout if "agent" in line)
+    assert b64decode(paste(task_of(said))["data"]) == b"1\n2\n3\n"
+
+
 def test_one_folder_is_for_one_at_a_time(runner, folder):
     runner.start("--no-demo")
     other = Run(folder)

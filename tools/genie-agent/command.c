@@ -27,8 +27,9 @@ const char *command_refusal(const struct agent_config *config, const Devopsgenie
         if (command && wrong < 0)
                 return NULL;
         if (command)
-                snprintf(ret_message, REFUSAL_SIZE, "the allow-list does not permit %.100s with this argument %d",
-                        command->name, wrong + 1);
+                snprintf(ret_message, REFUSAL_SIZE,
+                        "argument %d of %.100s is missing, or not one that this agent's allow-list permits", wrong + 1,
+                        command->name);
         else
                 snprintf(ret_message, REFUSAL_SIZE, "the command %.100s is not in this agent's allow-list", task->name);
         utf8_mend(ret_message);
