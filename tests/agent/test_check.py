@@ -86,11 +86,44 @@ def test_nothing_to_do(checked):
     assert status == 1 and "nothing to do" in lines["configuration"][1]
 
 
-def test_the_state_is_another_process_s(checked, make_agent, platform):
-    other = make_agent().start()
+def test_while_the_agent_runs(checked, make_agent, platform):
+    running = make_agent().start()
     platform.stands()
-    status, lines, _ = checked(**{"state-directory": str(other.state)})
-    assert status == 1 and "another genie-agent" in lines["state"][1]
+    status, lines, _ = checked(**{"state-directory": str(running.state)})
+    assert status == 0, lines
+    assert lines["state"] == ("ok", f"{running.state} is used by a running genie-agent (process {running.process.pid})")
+    running.stop()
+    status, lines, _ = checked(**{"state-directory": str(running.state)})
+    assert (status, lines["state"]) == (0, ("ok", f"{running.state} can be written"))
+
+
+def test_a_state_directory_that_cannot_be_made(checked, tmp_path):
+    (tmp_path / "file").touch()
+    status, lines, _ = checked(**{"state-directory": str(tmp_path / "file/state")})
+    assert status == 1 and lines["state"][0] == "WRONG" and "Not a directory" in lines["state"][1]
+
+
+def test_a_key_that_was_offered_in_the_channel(checked, make_agent, platform, v1):
+    """It is the one that the agent uses."""
+    running = make_agent().start()
+    stream = platform.stands()
+    platform.keys.add("dga_new")
+    stream.say(key_offer=v1.KeyOffer(key="dga_new", overlap=platform.ms(60000)))
+    platform.stands(2)
+    state = {"state-directory": str(running.state)}
+    status, lines, _ = checked(**state)
+    known = "the platform knows the one that it has offered as organizations/acme/agents/one"
+    assert (status, lines["key"]) == (0, ("ok", known))
+    platform.keys.remove(platform.key)
+    status, lines, _ = checked(**state)
+    assert status == 0 and lines["key"][0] == "ok"
+    assert lines["key"][1].startswith(known + "; it refuses the configured one")
+    platform.keys.clear()
+    status, lines, _ = checked(**state)
+    assert status == 1 and lines["key"][0] == "WRONG" and "rotate" in lines["key"][1]
+    platform.keys.add("dga_configured")  # the offer was void
+    status, lines, _ = checked(**state)
+    assert (status, lines["key"]) == (0, ("ok", "the platform knows it as organizations/acme/agents/one"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 
 #define FILE_NAME "journal-1" // 1: this form of records
 #define FRESH_NAME "journal-1.new"
+#define LOCK_NAME "lock"
 enum { TASK_MAX = 255, RECORD_MAX = 8 << 20, LIVE_MAX = 2000 };
 
 // In front of each record; task and data follow. The checksum is of everything behind itself.
@@ -132,7 +134,7 @@ static bool load(struct journal *journal) {
 // A lock that the command's keeper, which is a fork of the agent, does not inherit.
 static bool take_lock(struct journal *journal, const char *folder, char **ret_error) {
         const struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-        journal->lock_file = openat(journal->folder, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        journal->lock_file = openat(journal->folder, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (journal->lock_file < 0)
                 return set_error(ret_error, "cannot write in the state directory %s: %m", folder);
         if (fcntl(journal->lock_file, F_SETLK, &whole) == 0)
@@ -182,6 +184,19 @@ void journal_close(struct journal *journal) {
                 close(journal->folder);
         pthread_mutex_destroy(&journal->lock);
         free(journal);
+}
+
+pid_t journal_user(const char *folder) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/" LOCK_NAME, folder);
+        int file = open(path, O_RDONLY | O_CLOEXEC);
+        bool known = file >= 0 && fcntl(file, F_GETLK, &lock) == 0;
+        if (file >= 0)
+                close(file);
+        if (!known || lock.l_type == F_UNLCK)
+                return 0;
+        return lock.l_pid > 0 ? lock.l_pid : -1;
 }
 
 int journal_folder(const struct journal *journal) { return journal->folder; }
