@@ -70,7 +70,9 @@ static void note(struct journal *journal, enum journal_type type, const char *ta
         }
 }
 
+// False with errno; 0: the file ends before.
 static bool read_at(int file, int64_t offset, void *data, size_t size) {
+        errno = 0;
         for (size_t done = 0; done < size;) {
                 ssize_t got = pread(file, (char *)data + done, size - done, offset + (int64_t)done);
                 if (got < 0 && errno == EINTR)
@@ -100,9 +102,10 @@ static uint32_t checksum_of(const struct header *header) {
         return checksum_crc32c(&header->size, header->size - offsetof(struct header, size));
 }
 
-// The record at an offset, malloc'ed; NULL where there is none that is whole.
+// The record at an offset, malloc'ed; NULL where there is none that is whole (errno 0) or it cannot be read.
 static struct header *read_record(int file, int64_t offset, int64_t end) {
         struct header head;
+        errno = 0;
         if (end - offset < (int64_t)sizeof head || !read_at(file, offset, &head, sizeof head) ||
                 head.size < sizeof head + head.task_size || head.size > RECORD_MAX || head.size > end - offset)
                 return NULL;
@@ -110,7 +113,9 @@ static struct header *read_record(int file, int64_t offset, int64_t end) {
         if (read_at(file, offset, record, head.size) && record->size == head.size &&
                 record->checksum == checksum_of(record))
                 return record;
+        int error = errno;
         free(record);
+        errno = error;
         return NULL;
 }
 
@@ -127,6 +132,8 @@ static bool load(struct journal *journal) {
                 journal->size += record->size;
                 free(record);
         }
+        if (errno) // what is there may be whole
+                return false;
         journal->torn = (size_t)(status.st_size - journal->size);
         return !journal->torn || ftruncate(journal->file, journal->size) == 0;
 }
@@ -154,7 +161,7 @@ static bool open_all(struct journal *journal, const char *folder, char **ret_err
                 return false;
         unlinkat(journal->folder, FRESH_NAME, 0);
         journal->file = openat(journal->folder, FILE_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (journal->file < 0 || !load(journal))
+        if (journal->file < 0 || fsync(journal->folder) < 0 || !load(journal))
                 return set_error(ret_error, "cannot read the journal in %s: %m", folder);
         return true;
 }
