@@ -1,6 +1,9 @@
 """genie-agent check, --help and --version: a line for each thing, what is wrong and what to do."""
 
+import contextlib
 import http.server
+import socket
+import socketserver
 import subprocess
 import threading
 from email.utils import formatdate
@@ -69,6 +72,51 @@ def test_a_wrong_name(platform, checked):
 def test_nothing_listens(checked):
     status, lines, _ = checked(endpoint="127.0.0.1:1")
     assert status == 1 and "cannot be reached: Connection refused" in lines["TLS"][1]
+
+
+@pytest.fixture
+def proxy(platform):
+    """An HTTP proxy, which leads to the platform whatever it is asked for."""
+
+    def pass_on(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.server.asked.append(self.rfile.readline().decode().split()[:2])
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(f"HTTP/1.1 {self.server.status} .\r\n\r\n".encode())
+            if self.server.status == 200:
+                with socket.create_connection(("127.0.0.1", platform.port)) as other:
+                    threading.Thread(target=pass_on, args=(other, self.connection), daemon=True).start()
+                    pass_on(self.connection, other)
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads, server.asked, server.status = True, [], 200
+    server.environment = {"https_proxy": f"http://user:sesame@127.0.0.1:{server.server_address[1]}"}
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def test_by_a_proxy(platform, checked, proxy):
+    """As the agent itself goes: https_proxy, but for no_proxy and this machine, which is not known by this name."""
+    endpoint = f"LOCALHOST:{platform.port}"
+    status, lines, _ = checked(proxy.environment, endpoint=endpoint)
+    assert status == 0, lines
+    assert proxy.asked == [["CONNECT", endpoint]] * 2  # TLS and key
+    proxy.status = 403
+    status, lines, errors = checked(proxy.environment, endpoint=endpoint)
+    assert status == 1 and "by the proxy that the environment names: " in lines["TLS"][1] and "403" in lines["TLS"][1]
+    assert "sesame" not in str(lines) + errors
+    count = len(proxy.asked)
+    assert checked({**proxy.environment, "no_proxy": "LOCALHOST"}, endpoint=endpoint)[0] == 0
+    assert checked(proxy.environment)[0] == 0
+    assert len(proxy.asked) == count
 
 
 def test_a_port_without_tls(checked, git_host):
