@@ -117,6 +117,9 @@ def test_rate_limits(repository, behind, proxy):
     reset = str(int(time.time()) + 60)
     proxy.add(REST_POST, status=403, headers={"x-ratelimit-remaining": "0", "x-ratelimit-reset": reset})
     assert 50000 < task.fail("RATE_LIMITED", permanent=False)["retry_after_ms"] <= 62000
+    # GitHub's secondary limits need no header.
+    proxy.add("^GET /api/v1/", status=403, body=b'{"message": "You have exceeded a secondary rate limit. Please wait"}')
+    assert task.fail("RATE_LIMITED", permanent=False)["retry_after_ms"] == 60000
     proxy.add(r"/labels", status=429, headers={"Retry-After": "5"})
     task.payload["labels"] = ["late"]
     result = task.fail("RATE_LIMITED", permanent=False)

@@ -12,5 +12,4 @@ bool commit_is_ours(git_repository *repository, const git_oid *commit, const cha
 // Makes it, signed where a key is configured (ssh-keygen, as git does with gpg.format=ssh).
 bool commit_make(struct http *http, const struct pull_request_settings *settings, git_repository *repository,
         const char *identity, const git_oid *parent, const git_oid *tree, int64_t time, git_oid *ret_commit,
-        struct job_result *result)
-        __attribute__((warn_unused_result));
+        struct job_result *result) __attribute__((warn_unused_result));

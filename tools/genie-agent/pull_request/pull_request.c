@@ -92,9 +92,9 @@ static bool find_host(struct work *work) {
 
 static bool read_identity(struct work *work) {
         const char *organization = strchr(job_task(work->job), '/'); // `organizations/…/tasks/…`
-        return organization && text_format(work->identity, sizeof work->identity, "%.*s/%s",
-                                       (int)strcspn(organization + 1, "/"), organization + 1,
-                                       job_idempotency_key(work->job));
+        return organization &&
+               text_format(work->identity, sizeof work->identity, "%.*s/%s", (int)strcspn(organization + 1, "/"),
+                       organization + 1, job_idempotency_key(work->job));
 }
 
 static bool read_request(struct work *work) {
