@@ -75,8 +75,8 @@ static void test_more_arguments(void **) {
 }
 
 static void test_options(void **) {
-        assert_true(
-                read_list("{\"x\": {\"argv\": [\"/bin/x\"], \"arguments\": [\"[a-z-]+\"], \"more-arguments\": \".*\"}}"));
+        assert_true(read_list(
+                "{\"x\": {\"argv\": [\"/bin/x\"], \"arguments\": [\"[a-z-]+\"], \"more-arguments\": \".*\"}}"));
         assert_int_equal(MATCH("a-b", "c"), -1);
         assert_int_equal(MATCH("--all", "c"), 0);
         assert_int_equal(MATCH("-", "c"), 0);

@@ -141,8 +141,8 @@ const struct allowed_command *allow_list_find(const struct allow_list *list, con
 
 int allow_list_match(const struct allowed_command *command, char *const *arguments, size_t count) {
         for (size_t i = 0; i < count; i++) {
-                const struct allowed_pattern *pattern =
-                        i < command->argument_count ? &command->arguments[i] : command->more_arguments;
+                const struct allowed_pattern *pattern = i < command->argument_count ? &command->arguments[i]
+                                                                                    : command->more_arguments;
                 if (!pattern || (arguments[i][0] == '-' && !pattern->option) ||
                         regexec(&pattern->regex, arguments[i], 0, NULL, 0) != 0)
                         return (int)i;
