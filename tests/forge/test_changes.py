@@ -168,6 +168,15 @@ def test_one_key_of_two_organizations(repository, agent):
     assert len(repository.pull_requests()) == 2
 
 
+def test_a_change_as_large_as_they_come(repository, agent):
+    large = "large" * 700_000
+    files = [{"path": f"many/{i % 7}/{i}.txt", "content": f"{i}\n"} for i in range(499)]
+    branch = agent.task(repository.url, files=[*files, {"path": "large.txt", "content": large}]).succeed()["branch"]
+    assert repository.content("large.txt", branch) == large.encode()
+    assert repository.content("many/1/498.txt", branch) == b"498\n"
+    assert len(repository.api("GET", "/contents/many/0?ref=" + branch)) == 72
+
+
 def test_the_cache_is_bounded_and_mends_itself(gitea, repository, agent):
     agent.task(repository.url).succeed()
     [first] = agent.cache.glob("*/")
