@@ -51,8 +51,10 @@ class Agent:
         self.process.send_signal(number)
 
     def kill(self):
+        """What it had said until then has been heard when this returns. It is the platform's only agent."""
         self.process.kill()
         self.process.wait()
+        self.platform.wait(lambda: all(stream.agent_closed for stream in self.platform.streams), "the streams' ends")
 
     def wait(self):
         return self.process.wait(DEADLINE_SECONDS)
@@ -73,7 +75,8 @@ class Agent:
                 self.stop()
             finally:
                 if self.process.poll() is None:
-                    self.kill()
+                    self.process.kill()
+                    self.process.wait()
         assert "Sanitizer" not in self.said(), self.said()[-6000:]
 
 

@@ -86,7 +86,7 @@ class Platform:
     def __init__(self, v1, folder):
         self.v1, self.folder = v1, Path(folder)
         self.does = {"welcome", "lease_renew", "heartbeat", "log_chunk", "side_effect", "result", "task_ack"}
-        self.history, self.streams = [], []
+        self.history, self.streams, self.problems = [], [], []
         self.changed = threading.Condition()
         self.key = "dga_configured"
         self.keys = {self.key}  # that are good
@@ -135,6 +135,7 @@ class Platform:
     def connect(self, requests, context):
         stream = Stream(self, len(self.streams) + 1, context)
         if stream.key not in self.keys:
+            stream.agent_closed = True
             with self.changed:
                 self.streams.append(stream)
                 self.changed.notify_all()
@@ -164,6 +165,9 @@ class Platform:
             stream.end()
         except grpc.RpcError:
             pass
+        except Exception as problem:  # of the agent's, or of the double's own
+            self.problems.append(problem)
+            stream.end(grpc.StatusCode.INTERNAL, "the double has failed")
         with self.changed:
             stream.agent_closed = True
             self.changed.notify_all()
@@ -236,9 +240,9 @@ class Platform:
         elif chunk.offset > len(log):
             problem = self.v1.LogAck.GAP
         else:
-            known = len(log) - chunk.offset
-            assert log[chunk.offset :] == chunk.data[:known], "a byte of the log has changed"
-            log += chunk.data[known:]
+            known = log[chunk.offset :][: len(chunk.data)]
+            assert known == chunk.data[: len(known)], f"a byte of the log has changed: {said}"
+            log += chunk.data[len(known) :]
         self.log_ack(stream, chunk, len(log), problem)
 
     def log_ack(self, stream, chunk, next_offset, problem=0, window=None, **options):
@@ -282,6 +286,8 @@ class Platform:
         deadline = time.monotonic() + DEADLINE_SECONDS
         with self.changed:
             while not (found := condition()):
+                if self.problems:
+                    raise self.problems[0]
                 left = deadline - time.monotonic()
                 assert left > 0, f"{what} did not come:\n" + "\n".join(map(repr, self.history[-40:]))
                 self.changed.wait(min(left, 0.2))
@@ -352,6 +358,8 @@ class Platform:
 
     def check(self):
         """What must hold of every history."""
+        if self.problems:
+            raise self.problems[0]
         streams, ids = {}, {}
         for said in self.history:
             if said.by != "agent":

@@ -67,6 +67,10 @@ static bool step(struct job *job, const char *verb, const char *first, const cha
         } else if (!strcmp(verb, "await")) {
                 while (access(first, F_OK) != 0 && job_stopping(job) == JOB_GO_ON)
                         pause_ms(job, 10);
+        } else if (!strcmp(verb, "closing")) { // waits until it is to stop, and has a last word
+                while (job_stopping(job) == JOB_GO_ON)
+                        pause_ms(job, 1000);
+                job_logf(job, "%s", first);
         } else if (!strcmp(verb, "stubborn")) {
                 while (access(first, F_OK) != 0)
                         usleep(10000);

@@ -79,3 +79,26 @@ def test_the_grace_ends(platform, stream, tmp_path, answers, v1):
     platform.hears("log_chunk")
     platform.cancel(stream, "a", grace=300)
     assert platform.hears("result").body.status == v1.Result.CANCELLED
+
+
+def cancelled_at_once(platform, stream, v1):
+    platform.hears("lease_renew")
+    platform.cancel(stream, "a", mode="FORCED", grace=0)
+    result = platform.hears("result").body
+    assert result.status == v1.Result.CANCELLED
+    return {offset.stream: offset.offset for offset in result.log_offsets}[1]
+
+
+def test_the_last_words_of_a_forced_cancel(platform, stream, v1):
+    platform.offer(stream, "a", body="log begun\nclosing stopped")
+    end = cancelled_at_once(platform, stream, v1)
+    platform.wait(lambda: len(platform.logs[(platform.task("a"), 1, 1)]) == end)
+    assert platform.logs[(platform.task("a"), 1, 1)] == b"begun\nstopped\n"
+
+
+def test_the_last_words_wait_for_no_room(platform, make_agent, v1):
+    platform.does -= {"log_chunk"}
+    make_agent(**{"log-spool-bytes": 65536}).start()
+    stream = platform.stands()
+    platform.offer(stream, "a", body="bytes 65530\nclosing stopped")
+    assert cancelled_at_once(platform, stream, v1) == 65536

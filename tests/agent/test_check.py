@@ -1,6 +1,9 @@
 """genie-agent check, --help and --version: a line for each thing, what is wrong and what to do."""
 
+import contextlib
 import http.server
+import socket
+import socketserver
 import subprocess
 import threading
 from email.utils import formatdate
@@ -71,6 +74,51 @@ def test_nothing_listens(checked):
     assert status == 1 and "cannot be reached: Connection refused" in lines["TLS"][1]
 
 
+@pytest.fixture
+def proxy(platform):
+    """An HTTP proxy, which leads to the platform whatever it is asked for."""
+
+    def pass_on(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.server.asked.append(self.rfile.readline().decode().split()[:2])
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(f"HTTP/1.1 {self.server.status} .\r\n\r\n".encode())
+            if self.server.status == 200:
+                with socket.create_connection(("127.0.0.1", platform.port)) as other:
+                    threading.Thread(target=pass_on, args=(other, self.connection), daemon=True).start()
+                    pass_on(self.connection, other)
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads, server.asked, server.status = True, [], 200
+    server.environment = {"https_proxy": f"http://user:sesame@127.0.0.1:{server.server_address[1]}"}
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def test_by_a_proxy(platform, checked, proxy):
+    """As the agent itself goes: https_proxy, but for no_proxy and this machine, which is not known by this name."""
+    endpoint = f"LOCALHOST:{platform.port}"
+    status, lines, _ = checked(proxy.environment, endpoint=endpoint)
+    assert status == 0, lines
+    assert proxy.asked == [["CONNECT", endpoint]] * 2  # TLS and key
+    proxy.status = 403
+    status, lines, errors = checked(proxy.environment, endpoint=endpoint)
+    assert status == 1 and "by the proxy that the environment names: " in lines["TLS"][1] and "403" in lines["TLS"][1]
+    assert "sesame" not in str(lines) + errors
+    count = len(proxy.asked)
+    assert checked({**proxy.environment, "no_proxy": "LOCALHOST"}, endpoint=endpoint)[0] == 0
+    assert checked(proxy.environment)[0] == 0
+    assert len(proxy.asked) == count
+
+
 def test_a_port_without_tls(checked, git_host):
     status, lines, _ = checked(endpoint=git_host.endpoint)
     assert status == 1 and "no TLS" in lines["TLS"][1]
@@ -86,11 +134,44 @@ def test_nothing_to_do(checked):
     assert status == 1 and "nothing to do" in lines["configuration"][1]
 
 
-def test_the_state_is_another_process_s(checked, make_agent, platform):
-    other = make_agent().start()
+def test_while_the_agent_runs(checked, make_agent, platform):
+    running = make_agent().start()
     platform.stands()
-    status, lines, _ = checked(**{"state-directory": str(other.state)})
-    assert status == 1 and "another genie-agent" in lines["state"][1]
+    status, lines, _ = checked(**{"state-directory": str(running.state)})
+    assert status == 0, lines
+    assert lines["state"] == ("ok", f"{running.state} is used by a running genie-agent (process {running.process.pid})")
+    running.stop()
+    status, lines, _ = checked(**{"state-directory": str(running.state)})
+    assert (status, lines["state"]) == (0, ("ok", f"{running.state} can be written"))
+
+
+def test_a_state_directory_that_cannot_be_made(checked, tmp_path):
+    (tmp_path / "file").touch()
+    status, lines, _ = checked(**{"state-directory": str(tmp_path / "file/state")})
+    assert status == 1 and lines["state"][0] == "WRONG" and "Not a directory" in lines["state"][1]
+
+
+def test_a_key_that_was_offered_in_the_channel(checked, make_agent, platform, v1):
+    """It is the one that the agent uses."""
+    running = make_agent().start()
+    stream = platform.stands()
+    platform.keys.add("dga_new")
+    stream.say(key_offer=v1.KeyOffer(key="dga_new", overlap=platform.ms(60000)))
+    platform.stands(2)
+    state = {"state-directory": str(running.state)}
+    status, lines, _ = checked(**state)
+    known = "the platform knows the one that it has offered as organizations/acme/agents/one"
+    assert (status, lines["key"]) == (0, ("ok", known))
+    platform.keys.remove(platform.key)
+    status, lines, _ = checked(**state)
+    assert status == 0 and lines["key"][0] == "ok"
+    assert lines["key"][1].startswith(known + "; it refuses the configured one")
+    platform.keys.clear()
+    status, lines, _ = checked(**state)
+    assert status == 1 and lines["key"][0] == "WRONG" and "rotate" in lines["key"][1]
+    platform.keys.add("dga_configured")  # the offer was void
+    status, lines, _ = checked(**state)
+    assert (status, lines["key"]) == (0, ("ok", "the platform knows it as organizations/acme/agents/one"))
 
 
 @pytest.fixture

@@ -138,6 +138,14 @@ def test_what_it_leaves_behind_ends(platform, run, tmp_path):
     eventually(lambda: not alive(child))
 
 
+def test_what_has_left_its_group_does_not_hold_it_up(platform, run, v1):
+    """A process that floods the log from a session of its own is heard no more when the command has ended."""
+    flood = "for i in 1 2 3 4 5 6 7 8 9; do setsid yes & done; sleep 0.1"
+    run(flood, options={"log-spool-bytes": 65536})  # so small that the flood is faster than the log in any case
+    result = platform.hears("result").body
+    assert result.status == v1.Result.SUCCEEDED
+
+
 def test_lease_lost_ends_it(platform, run, tmp_path):
     stream = run(f"echo $$ > {tmp_path}/pid; echo begin; sleep 1000; true")
     platform.wait(lambda: log(platform) == b"begin\n")

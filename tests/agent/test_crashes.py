@@ -123,7 +123,7 @@ def alive(pid):
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or before it was read
         return False
 
 
@@ -223,39 +223,38 @@ def test_kills_at_random(platform, make_agent, tmp_path):
     seed = int(os.environ.get("GENIE_TEST_SEED") or random.randrange(1 << 32))
     print("GENIE_TEST_SEED =", seed)
     chance = random.Random(seed)
+    platform.limits.update(lease=600000, silence=600000)  # no attempt ends because this machine is slow
     agent = make_agent(**{"pull-request-slots": 4, "journal-bytes": 4096}).start()
     names = [f"task-{i}" for i in range(12)]
-    pending, offered = list(names), set()
+    pending, offered = list(names), []
+
+    def done():
+        return len(platform.results) == len(names)
 
     def feed():
-        stream = platform.streams[-1] if platform.streams else None
-        if not stream or not stream.standing or stream.agent_closed:
-            return
-        for task in [said.body.task for said in platform.said("task_reject")]:
-            offered.discard(task)
-        while pending and len(offered - {task for task, _ in platform.results}) < 4:
-            name = pending.pop(0)
-            offered.add(platform.task(name))
-            platform.offer(stream, name, body=f"effect branch {name}\nbytes 70000\neffect request {name}\noutput done {name}")
+        while pending and len(offered) - len(platform.results) < 4:
+            offered.append(pending.pop(0))
+            name = offered[-1]
+            body = f"effect branch {name}\nbytes 70000\neffect request {name}\noutput done {name}"
+            platform.offer(platform.streams[-1], name, body=body)
 
-    for _ in range(25):
+    platform.stands()
+    for kill in range(25):
         feed()
-        heard = len(platform.history)
-        steps = chance.randrange(1, 60)
-        platform.wait(lambda: len(platform.history) >= heard + steps or (not pending and len(platform.results) == 12))
+        heard, steps = len(platform.history), chance.randrange(1, 60)
+        platform.wait(lambda: len(platform.history) >= heard + steps or done())  # noqa: B023
         agent.kill()
-        for name in names:  # an offer that was not acknowledged is made again, as the platform would after 10 s
-            task = platform.task(name)
-            if task in offered and not platform.said("task_ack", task=task) and (task, 1) not in platform.results:
-                offered.discard(task)
-                pending.append(name)
+        # An offer that was not acknowledged is made again, as the platform would after 10 s.
+        unheard = [name for name in offered if not platform.said("task_ack", task=platform.task(name))]
+        offered[:] = [name for name in offered if name not in unheard]
+        pending[:0] = unheard
         agent.start()
-        count = len(platform.streams) + 1
-        platform.wait(lambda: len(platform.streams) >= count and platform.streams[-1].standing)
-    while len(platform.results) < 12:
+        platform.wait(lambda: len(platform.streams) >= kill + 2 and platform.streams[-1].standing)  # noqa: B023
+    while not done():
         feed()
-        done = len(platform.results)
-        platform.wait(lambda: len(platform.results) > done)
+        count = len(platform.results)
+        platform.wait(lambda: len(platform.results) > count)  # noqa: B023
+    assert not platform.said("task_reject")
     for name in names:
         task, result = platform.task(name), platform.results[(platform.task(name), 1)]
         end = {offset.stream: offset.offset for offset in result.log_offsets}[1]

@@ -1,5 +1,6 @@
 """Runs PULL_REQUEST tasks as an agent does, one process each, with the program `pull-request` (driver.c)."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -11,12 +12,18 @@ PROGRAM = Path(os.environ.get("GENIE_BUILD_DIR") or ROOT / "build/debug") / "tes
 DEADLINE_SECONDS = 120
 
 
+def branch_of(organization, key):
+    """For keys that may stand in a branch's name."""
+    return f"devopsgenie/{key}-{hashlib.sha256(f'{organization}/{key}'.encode()).hexdigest()[:16]}"
+
+
 class Task:
     """A task: what is noted of it outlives its attempts."""
 
-    def __init__(self, agent, payload, key=None):
-        self.agent, self.payload = agent, payload
+    def __init__(self, agent, payload, key=None, organization="acme"):
+        self.agent, self.payload, self.organization = agent, payload, organization
         self.key = key or "k" + secrets.token_hex(6)
+        self.branch = branch_of(organization, self.key)
         self.folder = agent.folder / f"task-{secrets.token_hex(4)}"
         self.folder.mkdir()
         self.log_file, self.effects_file = self.folder / "log", self.folder / "effects"
@@ -35,7 +42,7 @@ class Task:
         """Begins an attempt; a Popen."""
         self.attempt += 1
         job |= {
-            "task": "organizations/acme/tasks/1", "idempotency_key": self.key, "attempt": self.attempt,
+            "task": f"organizations/{self.organization}/tasks/1", "idempotency_key": self.key, "attempt": self.attempt,
             "log": str(self.log_file), "effects": str(self.effects_file),
         }
         said = {"settings": {**self.agent.settings, **(settings or {})}, "job": job, "payload": self.payload}
@@ -95,8 +102,8 @@ class Agent:
     def rotate(self, token):
         self.token_file.write_text(token + "\n")
 
-    def task(self, url, key=None, **payload):
+    def task(self, url, key=None, organization="acme", **payload):
         payload.setdefault("title", "A better file")
         if not {"files", "unified_diff", "helm_values"} & set(payload):
             payload["files"] = [{"path": "new.txt", "content": "new\n"}]
-        return Task(self, {"repository_url": url, **payload}, key)
+        return Task(self, {"repository_url": url, **payload}, key, organization)

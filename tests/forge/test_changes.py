@@ -44,7 +44,7 @@ def test_files_are_added_replaced_deleted_and_made_executable(repository, agent)
         {"path": "never/there.txt", "delete": True},
     ])
     outputs = task.succeed()
-    branch = f"devopsgenie/{task.key}"
+    branch = task.branch
     [pull] = repository.pull_requests()
     assert outputs == {
         "branch": branch, "commit": repository.branches()[branch], "pull_request_number": str(pull["number"]),
@@ -61,7 +61,7 @@ def test_files_are_added_replaced_deleted_and_made_executable(repository, agent)
     commit = repository.api("GET", f"/git/commits/{outputs['commit']}")
     assert [parent["sha"] for parent in commit["parents"]] == [before]
     assert commit["commit"]["author"]["email"] == commit["commit"]["committer"]["email"] == "genie@forge.example"
-    assert commit["commit"]["message"].rstrip("\n") == f"A better file\n\nDevOps-Genie-Task: {task.key}"
+    assert commit["commit"]["message"].rstrip("\n") == f"A better file\n\nDevOps-Genie-Task: acme/{task.key}"
     assert repository.branches()["main"] == before
 
 
@@ -155,7 +155,26 @@ def test_a_key_that_makes_no_name_of_a_branch_gets_one(repository, agent):
     assert task.succeed()["pull_request_number"] == outputs["pull_request_number"]
     assert len(repository.pull_requests()) == 1
     message = repository.api("GET", f"/git/commits/{outputs['commit']}")["commit"]["message"]
-    assert message.rstrip("\n").endswith("\n\nDevOps-Genie-Task: pay: up / 100%25..")
+    assert message.rstrip("\n").endswith("\n\nDevOps-Genie-Task: acme/pay: up / 100%25..")
+
+
+def test_one_key_of_two_organizations(repository, agent):
+    """Each has its own branch and pull request, and neither takes the other's for its own."""
+    ours, theirs = (agent.task(repository.url, key="nightly", organization=name) for name in ("acme", "other"))
+    first, second = ours.succeed(), theirs.succeed()
+    assert (first["branch"], second["branch"]) == (ours.branch, theirs.branch)
+    assert len({first["pull_request_number"], second["pull_request_number"]}) == 2 == len(repository.pull_requests())
+    assert (ours.succeed(), theirs.succeed()) == (first, second)
+    assert len(repository.pull_requests()) == 2
+
+
+def test_a_change_as_large_as_they_come(repository, agent):
+    large = "large" * 700_000
+    files = [{"path": f"many/{i % 7}/{i}.txt", "content": f"{i}\n"} for i in range(499)]
+    branch = agent.task(repository.url, files=[*files, {"path": "large.txt", "content": large}]).succeed()["branch"]
+    assert repository.content("large.txt", branch) == large.encode()
+    assert repository.content("many/1/498.txt", branch) == b"498\n"
+    assert len(repository.api("GET", "/contents/many/0?ref=" + branch)) == 72
 
 
 def test_the_cache_is_bounded_and_mends_itself(gitea, repository, agent):

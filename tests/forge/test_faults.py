@@ -22,7 +22,7 @@ def repository(shared_repository):
 
 
 def pull_requests(repository, task):
-    return repository.pull_requests(f"devopsgenie/{task.key}")
+    return repository.pull_requests(task.branch)
 
 
 def once(repository, task):
@@ -32,6 +32,7 @@ def once(repository, task):
     [pull] = pull_requests(repository, task)
     assert (outputs["branch"], outputs["pull_request_number"]) == (branch, str(pull["number"]))
     assert outputs["commit"] == repository.branches()[branch] == pull["head"]["sha"]
+    assert task.effects["pull_request"] == f"{pull['number']} {pull['html_url']}"
     return outputs
 
 
@@ -61,7 +62,7 @@ def test_the_commit_is_the_same_again_where_the_base_has_not_moved(repository, a
     began = int(task.effects["commit_time"])
     wait_for(lambda: time.time() >= began + 2, "the clock to go on")
     assert task.run(crash_at="note branch 1 after") is None
-    assert task.effects["branch"] == first == f"devopsgenie/{task.key} {once(repository, task)['commit']}"
+    assert task.effects["branch"] == first == f"{task.branch} {once(repository, task)['commit']}"
 
 
 def test_a_host_with_a_fault(repository, behind, proxy):
@@ -116,6 +117,9 @@ def test_rate_limits(repository, behind, proxy):
     reset = str(int(time.time()) + 60)
     proxy.add(REST_POST, status=403, headers={"x-ratelimit-remaining": "0", "x-ratelimit-reset": reset})
     assert 50000 < task.fail("RATE_LIMITED", permanent=False)["retry_after_ms"] <= 62000
+    # GitHub's secondary limits need no header.
+    proxy.add("^GET /api/v1/", status=403, body=b'{"message": "You have exceeded a secondary rate limit. Please wait"}')
+    assert task.fail("RATE_LIMITED", permanent=False)["retry_after_ms"] == 60000
     proxy.add(r"/labels", status=429, headers={"Retry-After": "5"})
     task.payload["labels"] = ["late"]
     result = task.fail("RATE_LIMITED", permanent=False)
@@ -151,7 +155,7 @@ def test_a_stop_at_each_edge(repository, agent, edge, how, status):
     task = agent.task(repository.url)
     result = task.run(stop_at=edge, stop=how)
     assert result["status"] == status and "reason" not in result
-    made = f"devopsgenie/{task.key}" in repository.branches()
+    made = task.branch in repository.branches()
     assert made == (edge == "note pull_request 1 before")
     assert ("there is the branch" in task.log) == made
     assert pull_requests(repository, task) == []

@@ -31,7 +31,7 @@ def test_a_pull_request(github, repository):
     task = github.agent.task(github.url, draft=True, body="Why\n", labels=["a b", "c"], reviewers=["nobody-here", "octocat"])
     outputs = task.succeed()
     [pull] = github.pulls
-    branch = f"devopsgenie/{task.key}"
+    branch = task.branch
     assert outputs == {
         "branch": branch, "commit": repository.branches()[branch], "pull_request_number": "1",
         "pull_request_url": pull["html_url"], "pull_request_state": "OPEN",

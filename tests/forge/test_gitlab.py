@@ -35,7 +35,7 @@ def test_a_merge_request(gitlab, repository):
 def test_a_fork_s_merge_request_of_the_same_branch_is_not_ours(gitlab):
     task = gitlab.agent.task(gitlab.url)
     gitlab.merge_requests.append({
-        "iid": 1, "web_url": "https://gitlab.example/1", "state": "closed", "source_branch": f"devopsgenie/{task.key}",
+        "iid": 1, "web_url": "https://gitlab.example/1", "state": "closed", "source_branch": task.branch,
         "source_project_id": 6, "target_project_id": 5, "sha": "0" * 40, "labels": [],
     })
     assert task.succeed()["pull_request_number"] == "2"

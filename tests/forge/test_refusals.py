@@ -96,23 +96,23 @@ def merge(repository, number):
 
 def test_a_branch_of_others_is_left_alone(repository, agent):
     task = agent.task(repository.url)
-    theirs = repository.commit({"theirs.txt": ("x\n", False)}, branch=f"devopsgenie/{task.key}")
+    theirs = repository.commit({"theirs.txt": ("x\n", False)}, branch=task.branch)
     task.fail("BRANCH_TAKEN")
-    assert repository.branches()[f"devopsgenie/{task.key}"] == theirs
+    assert repository.branches()[task.branch] == theirs
     assert repository.pull_requests() == []
     # A key that another one's trailer ends with is another key.
     other = agent.task(repository.url, key=f"{task.key}-2")
-    trailer = f"Theirs\n\nDevOps-Genie-Task: {other.key}0"
-    repository.commit({"theirs.txt": ("x\n", False)}, branch=f"devopsgenie/{other.key}", message=trailer)
+    trailer = f"Theirs\n\nDevOps-Genie-Task: acme/{other.key}0"
+    repository.commit({"theirs.txt": ("x\n", False)}, branch=other.branch, message=trailer)
     other.fail("BRANCH_TAKEN")
 
 
 def test_our_branch_is_used_again_where_the_base_has_moved(repository, agent):
     task = agent.task(repository.url)
     assert task.run(crash_at="note pull_request 1 before") is None
-    ours = repository.branches()[f"devopsgenie/{task.key}"]
+    ours = repository.branches()[task.branch]
     repository.commit({"moved.txt": ("x\n", False)})
-    assert task.succeed()["commit"] == ours == repository.branches()[f"devopsgenie/{task.key}"]
+    assert task.succeed()["commit"] == ours == repository.branches()[task.branch]
     assert len(repository.pull_requests()) == 1
 
 

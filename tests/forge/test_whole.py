@@ -24,6 +24,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from agent import branch_of
 from google.protobuf import json_format
 
 HERE = Path(__file__).resolve().parent
@@ -147,7 +148,7 @@ class Agent:
         return json.loads(rows)
 
     def pulls(self, task):
-        return self.repository.pull_requests(f"devopsgenie/{task.idempotency_key}")
+        return self.repository.pull_requests(branch_of("acme", task.idempotency_key))
 
 
 @pytest.fixture
@@ -279,7 +280,7 @@ def test_the_agent_is_killed_and_its_journal_is_lost(make_server, make_whole, pr
 
 @pytest.mark.parametrize("request_, how, ending", [
     (FETCH, "GRACEFUL", "stopped; no branch was made, and no pull request"),
-    (OPEN, "FORCED", "pushing commit {commit}"),  # nothing that is logged after it counts
+    (OPEN, "FORCED", "stopped; there is the branch {branch}, and no pull request that this agent knows of"),
 ], ids=["fetching", "opening"])  # fmt: skip
 def test_a_task_is_cancelled_in_the_middle(whole, proxy, request_, how, ending):
     fault = proxy.add(request_)
@@ -287,12 +288,12 @@ def test_a_task_is_cancelled_in_the_middle(whole, proxy, request_, how, ending):
     assert fault.happened.wait(SECONDS), whole.said()
     whole.cancel(task, mode=how)
     task = whole.ended(task, whole.v1.Task.CANCELLED)
-    branch = f"devopsgenie/{task.idempotency_key}"
+    branch = branch_of("acme", task.idempotency_key)
     made = {branch} if request_ == OPEN else set()
     assert whole.pulls(task) == [] and {name for name in whole.repository.branches() if name == branch} == made
     assert task.outputs.get("branch", "") == "".join(made) and "pull_request_number" not in task.outputs
     logs = follower.end()
-    assert logs[1].decode().splitlines()[-1] == ending.format(commit=task.outputs.get("commit"))
+    assert logs[1].decode().splitlines()[-1] == ending.format(branch=branch)
     check_logs(whole, task, logs)
 
 

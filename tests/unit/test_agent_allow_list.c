@@ -74,6 +74,20 @@ static void test_more_arguments(void **) {
         assert_int_equal(MATCH(""), 0);
 }
 
+static void test_options(void **) {
+        assert_true(read_list(
+                "{\"x\": {\"argv\": [\"/bin/x\"], \"arguments\": [\"[a-z-]+\"], \"more-arguments\": \".*\"}}"));
+        assert_int_equal(MATCH("a-b", "c"), -1);
+        assert_int_equal(MATCH("--all", "c"), 0);
+        assert_int_equal(MATCH("-", "c"), 0);
+        assert_int_equal(MATCH("a", "-c"), 1);
+        assert_true(read_list("{\"x\": {\"argv\": [\"/bin/x\"], \"arguments\": [\"--all|--none|[a-z]+\"]}}"));
+        assert_int_equal(MATCH("--all"), -1);
+        assert_int_equal(MATCH("--none"), -1);
+        assert_int_equal(MATCH("some"), -1);
+        assert_int_equal(MATCH("--other"), 0);
+}
+
 static void test_names(void **) {
         assert_true(read_list("{\"x\": {\"argv\": [\"/bin/x\", \"-a\"], \"environment\": [\"HOME\"]}}"));
         assert_null(allow_list_find(&read.list, "X"));
@@ -116,6 +130,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_teardown(test_arguments, tear_down),
                 cmocka_unit_test_teardown(test_more_arguments, tear_down),
+                cmocka_unit_test_teardown(test_options, tear_down),
                 cmocka_unit_test_teardown(test_names, tear_down),
                 cmocka_unit_test_teardown(test_mistakes, tear_down),
         };

@@ -9,11 +9,29 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 enum { BOUND = 1 << 20, RECORDS_MAX = 64 };
 
 static struct scratch scratch;
+
+// The C library's, with what a disk can do wrong.
+static bool reads_fail;
+static unsigned folder_syncs;
+
+ssize_t pread(int file, void *data, size_t size, off_t offset) {
+        if (!reads_fail)
+                return syscall(SYS_pread64, file, data, size, offset);
+        errno = EIO;
+        return -1;
+}
+
+int fsync(int file) {
+        struct stat status;
+        folder_syncs += fstat(file, &status) == 0 && S_ISDIR(status.st_mode);
+        return (int)syscall(SYS_fsync, file);
+}
 
 static int set_up(void **) {
         scratch_make(&scratch);
@@ -93,6 +111,33 @@ static void test_what_was_appended_is_there(void **) {
         assert_int_equal(replay(journal), 2);
         assert_string_equal(replayed.keys[0], "key-b");
         assert_string_equal(replayed.keys[1], "key-a2");
+        journal_close(journal);
+}
+
+// A file is in its folder after a crash when the folder was written, too.
+static void test_the_folder_is_on_disk(void **) {
+        folder_syncs = 0;
+        struct journal *journal = open_journal(BOUND);
+        assert_int_equal(folder_syncs, 1);
+        journal_close(journal);
+}
+
+// What cannot be read now is no torn end: it stays as it is.
+static void test_a_disk_that_cannot_be_read(void **) {
+        struct journal *journal = open_journal(BOUND);
+        assert_true(offer(journal, "a", 1, "key-a"));
+        journal_close(journal);
+        char *error = NULL;
+        reads_fail = true;
+        journal = journal_open(scratch.folder, BOUND, &error);
+        reads_fail = false;
+        assert_null(journal);
+        assert_non_null(strstr(error, "cannot read the journal"));
+        assert_non_null(strstr(error, strerror(EIO)));
+        free(error);
+        journal = open_journal(BOUND);
+        assert_int_equal(journal_torn(journal), 0);
+        assert_int_equal(replay(journal), 1);
         journal_close(journal);
 }
 
@@ -277,6 +322,8 @@ static void test_checksum(void **) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_what_was_appended_is_there, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_the_folder_is_on_disk, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_a_disk_that_cannot_be_read, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_a_tail_torn_at_every_byte, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_damage_at_every_byte, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_it_is_written_anew_past_its_bound, set_up, tear_down),

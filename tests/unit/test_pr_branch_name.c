@@ -6,35 +6,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void keys_that_are_good_stay_as_they_are(void **state) {
+static void a_branch_is_of_one_key_of_one_organization(void **state) {
         (void)state;
-        static const char *const keys[][3] = {
-                {"", "nightly-7", "devopsgenie/nightly-7"},
-                {"genie/", "2f1c8f2e-7a0b-4d57-9f0e-4466554400ab", "genie/2f1c8f2e-7a0b-4d57-9f0e-4466554400ab"},
-                {"a-", "v1.2_3", "a-v1.2_3"},
-                {"x/y/", "A", "x/y/A"},
+        static const char *const cases[][3] = {
+                {"", "acme/nightly-7", "devopsgenie/nightly-7-f8a4c892de981da8"},
+                {"", "other/nightly-7", "devopsgenie/nightly-7-04a022b8c99e529f"},
+                {"a-", "acme/v1.2_3", "a-v1.2_3-e30835445e1f6e7a"},
+                {"x/y/", "acme/A", "x/y/A-4e5e7dd30580c0c2"},
         };
-        for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
                 char name[BRANCH_NAME_MAX + 1];
-                assert_true(branch_name_make(keys[i][0], keys[i][1], name));
-                assert_string_equal(name, keys[i][2]);
+                assert_true(branch_name_make(cases[i][0], cases[i][1], name));
+                assert_string_equal(name, cases[i][2]);
         }
 }
 
-static void other_keys_get_a_hash(void **state) {
+static void any_key_makes_a_name(void **state) {
         (void)state;
         static const char *const keys[][2] = {
-                {"a b", "devopsgenie/a-b-"},
-                {"a/b", "devopsgenie/a-b-"},
-                {".a", "devopsgenie/-a-"},
-                {"a.", "devopsgenie/a--"},
-                {"a..b", "devopsgenie/a.-b-"},
-                {"a.lock", "devopsgenie/a.lock-"},
-                {"a@{1}", "devopsgenie/a--1--"},
-                {"~^:?*[\\", "devopsgenie/--------"},
-                {"\xc3\xa4", "devopsgenie/---"},
-                {"a\nb", "devopsgenie/a-b-"},
-                {"a-0123456789abcdef", "devopsgenie/a-0123456789abcdef-"},
+                {"acme/a b", "devopsgenie/a-b-"},
+                {"acme/a/b", "devopsgenie/a-b-"},
+                {"acme/.a", "devopsgenie/-a-"},
+                {"acme/a.", "devopsgenie/a.-"},
+                {"acme/a..b", "devopsgenie/a.-b-"},
+                {"acme/a.lock", "devopsgenie/a.lock-"},
+                {"acme/a@{1}", "devopsgenie/a--1--"},
+                {"acme/~^:?*[\\", "devopsgenie/--------"},
+                {"acme/\xc3\xa4", "devopsgenie/---"},
+                {"acme/a\nb", "devopsgenie/a-b-"},
         };
         char names[sizeof keys / sizeof keys[0]][BRANCH_NAME_MAX + 1];
         for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -48,13 +47,19 @@ static void other_keys_get_a_hash(void **state) {
         }
 }
 
-// What one key is made into is no other key's name: not even that of a key which was written to be it.
-static void a_name_cannot_be_forged(void **state) {
+// The longest key that the platform takes, behind the longest prefix: 100 characters each.
+static void a_long_key_is_cut(void **state) {
         (void)state;
-        char name[BRANCH_NAME_MAX + 1], forged[BRANCH_NAME_MAX + 1];
-        assert_true(branch_name_make("", "a b", name));
-        assert_true(branch_name_make("", name + strlen("devopsgenie/"), forged));
-        assert_string_not_equal(forged, name);
+        char prefix[101] = "", keys[2][500] = {"acme/", "acme/"}, names[2][BRANCH_NAME_MAX + 1];
+        memset(prefix, 'p', 100);
+        for (size_t i = 0; i < 2; i++) {
+                for (size_t k = 0; k < 99; k++)
+                        strcat(keys[i], "\xf0\x9f\x92\xa9");
+                strcat(keys[i], i ? "b" : "a");
+                assert_true(branch_name_make(prefix, keys[i], names[i]));
+                assert_int_equal(strlen(names[i]), BRANCH_NAME_MAX);
+        }
+        assert_string_not_equal(names[0], names[1]);
 }
 
 static void bad_prefixes_are_refused(void **state) {
@@ -63,15 +68,16 @@ static void bad_prefixes_are_refused(void **state) {
                 "-", "/", "a//", "a b/", ".a/", "a/.", "a.lock/", "a..", "a~", "a@{", "a\x7f", "\\", "refs/heads/../"};
         for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
                 char name[BRANCH_NAME_MAX + 1] = "as it was";
-                if (branch_name_make(prefixes[i], "key", name))
+                if (branch_name_make(prefixes[i], "acme/key", name))
                         fail_msg("%s for prefix \"%s\"", name, prefixes[i]);
                 assert_string_equal(name, "as it was");
         }
-        char key[300], name[BRANCH_NAME_MAX + 1];
-        memset(key, 'a', sizeof key);
-        key[sizeof key - 1] = '\0';
-        assert_false(branch_name_make("", key, name));
-        assert_false(branch_name_make("", "", name));
+        char prefix[BRANCH_NAME_MAX + 1], name[BRANCH_NAME_MAX + 1];
+        memset(prefix, 'a', sizeof prefix);
+        prefix[sizeof prefix - 1] = '\0';
+        assert_false(branch_name_make(prefix, "acme/key", name));
+        assert_false(branch_name_make("", "acme/", name));
+        assert_false(branch_name_make("", "key", name));
 }
 
 // git itself is asked, where it is there.
@@ -93,9 +99,9 @@ static void names_are_good_for_git(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(keys_that_are_good_stay_as_they_are),
-                cmocka_unit_test(other_keys_get_a_hash),
-                cmocka_unit_test(a_name_cannot_be_forged),
+                cmocka_unit_test(a_branch_is_of_one_key_of_one_organization),
+                cmocka_unit_test(any_key_makes_a_name),
+                cmocka_unit_test(a_long_key_is_cut),
                 cmocka_unit_test(bad_prefixes_are_refused),
                 cmocka_unit_test(names_are_good_for_git),
         };

@@ -32,6 +32,10 @@ static void answers(void **state) {
                 {403, {.remaining = "x", .date = DATE}, false, 0},
                 {403, {.retry_after = "60", .remaining = "0", .reset = "1445412500", .date = DATE}, true, 60000},
                 {403, {.retry_after = "60"}, true, 60000}, // GitHub's secondary limit
+                {403, {.body = "{\"message\": \"You have exceeded a secondary rate limit.\"}"}, true, 60000},
+                {403, {.retry_after = "7", .body = "You have exceeded a secondary rate limit."}, true, 7000},
+                {403, {.body = "Resource not accessible by personal access token"}, false, 0},
+                {200, {.body = "a file about the rate limit"}, false, 0},
                 {503, {.retry_after = "5"}, false, 5000},
                 {200, {.remaining = "0", .reset = "1445412500", .date = DATE}, false, 21000},
         };

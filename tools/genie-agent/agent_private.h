@@ -1,5 +1,5 @@
-// The agent's state, for the files that make the loop: agent.c (time), session.c (streams), hear.c (what comes),
-// say.c (what goes), recover.c (what a process before left).
+// The agent's state, for the files that make the loop: agent.c (time), session.c (streams), hear*.c (what comes), say.c
+// (what goes), recover.c (what a process before left).
 #pragma once
 
 #include "tools/client/client_channel.h"
@@ -109,6 +109,16 @@ void session_ended(struct session *session, const struct client_error *error); /
 
 // hear.c: takes a message.
 void session_hear(struct session *session, const void *data, size_t size);
+
+// Milliseconds, from 0 to `most`; `fallback` where it is not set.
+int64_t hear_duration_ms(const Google__Protobuf__Duration *duration, int64_t fallback, int64_t most);
+
+// hear_welcome.c
+void hear_welcome(struct session *session, const Devopsgenie__V1__Welcome *welcome);
+void hear_grant(struct session *session, const Devopsgenie__V1__StartGrant *grant);
+
+// hear_offer.c: takes the assignment over, or drops it.
+void hear_offer(struct session *session, Devopsgenie__V1__TaskAssign *assign);
 
 // say.c: sends what is most urgent, if there is something and it can be sent.
 void session_say(struct session *session);

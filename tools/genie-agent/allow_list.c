@@ -30,15 +30,16 @@ static bool read_words(const json_t *object, const char *member, const char *com
         return true;
 }
 
-static bool compile(regex_t *regex, const char *pattern, const char *command, char **ret_error) {
+static bool compile(struct allowed_pattern *compiled, const char *pattern, const char *command, char **ret_error) {
         __attribute__((cleanup(drop_text))) char *whole = NULL;
         char message[100];
         if (asprintf(&whole, "^(%s)$", pattern) < 0)
                 whole = NULL;
-        int error = regcomp(regex, must(whole), REG_EXTENDED | REG_NOSUB);
+        int error = regcomp(&compiled->regex, must(whole), REG_EXTENDED | REG_NOSUB);
+        compiled->option = pattern[0] == '-';
         if (!error)
                 return true;
-        regerror(error, regex, message, sizeof message);
+        regerror(error, &compiled->regex, message, sizeof message);
         return wrong(ret_error, "command %s: the pattern `%s` is wrong: %s", command, pattern, message);
 }
 
@@ -119,9 +120,9 @@ void allow_list_drop(struct allow_list *list) {
         for (size_t i = 0; i < list->count; i++) {
                 struct allowed_command *command = &list->commands[i];
                 for (size_t j = 0; j < command->argument_count; j++)
-                        regfree(&command->arguments[j]);
+                        regfree(&command->arguments[j].regex);
                 if (command->more_arguments)
-                        regfree(command->more_arguments);
+                        regfree(&command->more_arguments->regex);
                 free(command->arguments);
                 free(command->more_arguments);
                 free(command->argv);
@@ -140,8 +141,10 @@ const struct allowed_command *allow_list_find(const struct allow_list *list, con
 
 int allow_list_match(const struct allowed_command *command, char *const *arguments, size_t count) {
         for (size_t i = 0; i < count; i++) {
-                const regex_t *pattern = i < command->argument_count ? &command->arguments[i] : command->more_arguments;
-                if (!pattern || regexec(pattern, arguments[i], 0, NULL, 0) != 0)
+                const struct allowed_pattern *pattern = i < command->argument_count ? &command->arguments[i]
+                                                                                    : command->more_arguments;
+                if (!pattern || (arguments[i][0] == '-' && !pattern->option) ||
+                        regexec(&pattern->regex, arguments[i], 0, NULL, 0) != 0)
                         return (int)i;
         }
         return count < command->argument_count ? (int)count : -1;

@@ -13,7 +13,8 @@
 //
 // A task's arguments follow those of argv. There must be at least as many as `arguments` has; each must match its
 // pattern, and the ones beyond them `more-arguments` (none: there must be no others). Patterns are POSIX extended
-// regular expressions and match the whole argument. The command gets only the named variables of the agent's own
+// regular expressions and match the whole argument; one that begins with `-`, which programs take for an option, is let
+// through by a pattern that begins so too, and no other. The command gets only the named variables of the agent's own
 // environment.
 #pragma once
 
@@ -22,10 +23,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct allowed_pattern {
+        regex_t regex;
+        bool option; // begins with `-`
+};
+
 struct allowed_command {
         const char *name, *description, *directory; // strings live in the JSON
         const char **argv, **environment;
-        regex_t *arguments, *more_arguments; // more_arguments: NULL for none
+        struct allowed_pattern *arguments, *more_arguments; // more_arguments: NULL for none
         size_t argv_count, argument_count, environment_count;
 };
 

@@ -9,10 +9,12 @@
 
 #include <devopsgenie/v1/auth_service.pb-c.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { CALL_TIMEOUT_MS = 20000, SKEW_WARN_S = 60, UNAUTHENTICATED = 16 };
+enum { CALL_TIMEOUT_MS = 20000, SKEW_WARN_S = 60, UNAUTHENTICATED = 16, ROOM_NEEDED = 1 << 20 };
 
 // A line; returns `good`.
 static bool __attribute__((format(printf, 3, 4))) line(bool good, const char *what, const char *format, ...) {
@@ -44,12 +46,27 @@ static bool check_configuration(const struct agent_config *config) {
                 config->pull_request.host_count);
 }
 
+// The folder of an agent that runs is that agent's: it is looked at from outside.
+static bool check_state_in_use(const char *folder, pid_t user) {
+        struct statvfs room;
+        char process[32] = "";
+        if (user > 0)
+                snprintf(process, sizeof process, " (process %d)", (int)user);
+        if (statvfs(folder, &room) == 0 && room.f_bavail * room.f_frsize < ROOM_NEEDED)
+                return line(false, "state", "%s, which a running genie-agent%s uses, is full: make room there", folder,
+                        process);
+        return line(true, "state", "%s is used by a running genie-agent%s", folder, process);
+}
+
 static bool check_state(const struct agent_config *config) {
         __attribute__((cleanup(drop_text))) char *error = NULL;
+        pid_t user = journal_user(config->state_directory);
+        if (user)
+                return check_state_in_use(config->state_directory, user);
         struct journal *journal = journal_open(config->state_directory, (size_t)config->journal_bytes, &error);
         if (!journal)
                 return line(false, "state", "%s", error ? error : "out of memory");
-        bool room = journal_reserve(journal, 1 << 20);
+        bool room = journal_reserve(journal, ROOM_NEEDED);
         int failure = errno;
         journal_close(journal);
         if (!room)
@@ -67,37 +84,69 @@ static bool check_platform_tls(const struct agent_config *config) {
         return line(good, "TLS", "%s", finding.text);
 }
 
-static bool check_key(const struct agent_config *config) {
-        __attribute__((cleanup(drop_text))) char *error = NULL;
-        char key[KEY_SIZE];
-        if (!agent_config_key(config, key, &error))
-                return line(false, "key", "%s", error ? error : "out of memory");
+enum verdict { KNOWN, REFUSED, NOT_ASKED };
+
+// Asks the platform whose key it is. *ret_text (malloc'ed) is the answer, or why there is none.
+static enum verdict ask(const struct agent_config *config, const char *key, char **ret_text) {
         const struct client_settings settings = {.endpoint = config->endpoint,
                 .ca_file = *config->ca_file ? config->ca_file : NULL,
                 .plaintext = config->plaintext,
                 .credential = key};
-        struct client *client = client_new(&settings, &error);
-        explicit_bzero(key, sizeof key);
+        struct client *client = client_new(&settings, ret_text);
         if (!client)
-                return line(false, "key", "%s", error ? error : "out of memory");
+                return NOT_ASKED;
         const Devopsgenie__V1__WhoAmIRequest request = DEVOPSGENIE__V1__WHO_AM_IREQUEST__INIT;
         ProtobufCMessage *response = NULL;
         struct client_error refusal = {0};
-        bool good = client_call(client, "/devopsgenie.v1.AuthService/WhoAmI", &request.base,
-                &devopsgenie__v1__who_am_iresponse__descriptor, CALL_TIMEOUT_MS, &response, &refusal);
-        if (good)
-                line(true, "key", "the platform knows it as %s",
-                        ((const Devopsgenie__V1__WhoAmIResponse *)(const void *)response)->caller);
-        else if (refusal.code == UNAUTHENTICATED)
-                line(false, "key", "the platform refuses it: rotate the agent's key and put the new one in its place");
-        else
-                line(false, "key", "the platform cannot be asked: %s, %s", client_code_name(refusal.code),
-                        refusal.message);
-        if (response)
+        enum verdict verdict = KNOWN;
+        if (client_call(client, "/devopsgenie.v1.AuthService/WhoAmI", &request.base,
+                    &devopsgenie__v1__who_am_iresponse__descriptor, CALL_TIMEOUT_MS, &response, &refusal)) {
+                *ret_text = must(strdup(((const Devopsgenie__V1__WhoAmIResponse *)(const void *)response)->caller));
                 protobuf_c_message_free_unpacked(response, NULL);
+        } else {
+                verdict = refusal.code == UNAUTHENTICATED ? REFUSED : NOT_ASKED;
+                if (asprintf(ret_text, "%s, %s", client_code_name(refusal.code), refusal.message) < 0)
+                        *ret_text = NULL;
+        }
         client_error_clear(&refusal);
         client_free(client);
-        return good;
+        return verdict;
+}
+
+// The key that the platform has offered in the channel is used first, where there is one (session.c).
+static bool find_offered(const struct agent_config *config, const char *configured, char ret_key[static KEY_SIZE]) {
+        int folder = open(config->state_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        bool found = folder >= 0 && key_store_find(folder, configured, ret_key);
+        if (folder >= 0)
+                close(folder);
+        return found;
+}
+
+static bool check_key(const struct agent_config *config) {
+        __attribute__((cleanup(drop_text))) char *text = NULL, *offered_text = NULL;
+        char configured[KEY_SIZE], offered[KEY_SIZE];
+        if (!agent_config_key(config, configured, &text))
+                return line(false, "key", "%s", text ? text : "out of memory");
+        bool has_offered = find_offered(config, configured, offered);
+        enum verdict verdict = ask(config, configured, &text);
+        enum verdict of_offered = has_offered ? ask(config, offered, &offered_text) : NOT_ASKED;
+        explicit_bzero(configured, sizeof configured);
+        explicit_bzero(offered, sizeof offered);
+        if (of_offered == KNOWN)
+                return line(true, "key", "the platform knows the one that it has offered as %s%s", offered_text,
+                        verdict == REFUSED ? "; it refuses the configured one: put a new one in its place, before the "
+                                             "state directory is lost"
+                                           : "");
+        switch (verdict) {
+        case KNOWN:
+                return line(true, "key", "the platform knows it as %s", text);
+        case REFUSED:
+                return line(false, "key",
+                        "the platform refuses it: rotate the agent's key and put the new one in its place");
+        case NOT_ASKED:
+                break;
+        }
+        return line(false, "key", "the platform cannot be asked: %s", text ? text : "out of memory");
 }
 
 static bool check_git_hosts(const struct agent_config *config) {

@@ -104,8 +104,10 @@ bool check_git_host(const struct git_host *host, struct git_host_finding *ret_fi
         curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, drop_body);
         curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
         curl_easy_setopt(curl, CURLOPT_HEADERDATA, ret_finding);
-        if (host->ca_file)
+        if (host->ca_file) { // alone, as in http.c
                 curl_easy_setopt(curl, CURLOPT_CAINFO, host->ca_file);
+                curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+        }
         CURLcode code = curl_easy_perform(curl);
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
         explicit_bzero(headers->data, strlen(headers->data));

@@ -1,7 +1,8 @@
 #include "tools/genie-agent/check_tls.h"
 
 #include <arpa/inet.h>
-#include <netdb.h>
+#include <curl/curl.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { TIMEOUT_S = 10 };
 
@@ -22,31 +22,60 @@ static bool __attribute__((format(printf, 2, 3))) wrong(struct tls_finding *find
         return false;
 }
 
-// -1 after saying why.
-static int dial(const char *host, const char *port, struct tls_finding *finding) {
-        const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+static const char *first_set(const char *const *names) {
+        const char *value = NULL;
+        for (; *names && !value; names++)
+                value = getenv(*names);
+        return value;
+}
+
+// The proxy that gRPC would use: the first of these that is set; none on the way to this machine (client.c).
+static const char *find_proxy(const char *endpoint) {
+        static const char *const names[] = {"grpc_proxy", "https_proxy", "http_proxy", NULL};
+        bool local = !strncmp(endpoint, "localhost:", 10) || !strncmp(endpoint, "127.", 4) ||
+                     !strncmp(endpoint, "[::1]", 5);
+        const char *proxy = local ? NULL : first_set(names);
+        return proxy ? proxy : "";
+}
+
+static void cannot_reach(
+        CURL *curl, CURLcode code, const char *endpoint, bool by_proxy, const char *said, struct tls_finding *finding) {
+        long error = 0;
+        curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &error);
+        if (code == CURLE_COULDNT_RESOLVE_HOST)
+                wrong(finding, "%s cannot be resolved; check the endpoint and this machine's DNS", endpoint);
+        else
+                wrong(finding, "%s cannot be reached%s: %s; check the endpoint, firewalls and proxies", endpoint,
+                        by_proxy ? " by the proxy that the environment names" : "",
+                        error   ? strerror((int)error)
+                        : *said ? said
+                                : curl_easy_strerror(code));
+}
+
+// A connection, which is curl's; -1 after saying why there is none.
+static int dial(CURL *curl, const char *endpoint, struct tls_finding *finding) {
+        static const char *const exceptions[] = {"no_grpc_proxy", "no_proxy", NULL};
         const struct timeval limit = {.tv_sec = TIMEOUT_S};
-        struct addrinfo *found = NULL;
-        int error = getaddrinfo(host, port, &hints, &found), connected = -1;
-        if (error) {
-                wrong(finding, "%s cannot be resolved: %s; check the endpoint and this machine's DNS", host,
-                        gai_strerror(error));
+        const char *proxy = find_proxy(endpoint), *without = first_set(exceptions);
+        char url[300], said[CURL_ERROR_SIZE] = "";
+        curl_socket_t connected = CURL_SOCKET_BAD;
+        snprintf(url, sizeof url, "http://%s", endpoint);
+        curl_easy_setopt(curl, CURLOPT_URL, url);
+        curl_easy_setopt(curl, CURLOPT_CONNECT_ONLY, 1L);
+        curl_easy_setopt(curl, CURLOPT_PROXY, proxy);
+        curl_easy_setopt(curl, CURLOPT_NOPROXY, without ? without : "");
+        curl_easy_setopt(curl, CURLOPT_HTTPPROXYTUNNEL, 1L);
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
+        curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, said);
+        CURLcode code = curl_easy_perform(curl);
+        if (code != CURLE_OK || curl_easy_getinfo(curl, CURLINFO_ACTIVESOCKET, &connected) != CURLE_OK ||
+                connected == CURL_SOCKET_BAD) {
+                cannot_reach(curl, code, endpoint, *proxy, said, finding);
                 return -1;
         }
-        for (const struct addrinfo *each = found; each && connected < 0; each = each->ai_next) {
-                connected = socket(each->ai_family, each->ai_socktype | SOCK_CLOEXEC, each->ai_protocol);
-                if (connected < 0)
-                        continue;
-                setsockopt(connected, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-                setsockopt(connected, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); // connect, too
-                if (connect(connected, each->ai_addr, each->ai_addrlen) < 0) {
-                        wrong(finding, "%s:%s cannot be reached: %m; check the endpoint, firewalls and proxies", host,
-                                port);
-                        close(connected);
-                        connected = -1;
-                }
-        }
-        freeaddrinfo(found);
+        fcntl(connected, F_SETFL, fcntl(connected, F_GETFL) & ~O_NONBLOCK);
+        setsockopt(connected, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        setsockopt(connected, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
         return connected;
 }
 
@@ -106,13 +135,13 @@ static bool prepare(SSL *ssl, const char *host) {
         return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
 }
 
-static bool try(SSL_CTX *context, const char *host, const char *port, struct tls_finding *finding) {
-        int socket = dial(host, port, finding);
+static bool try(SSL_CTX *context, const char *endpoint, const char *host, struct tls_finding *finding) {
+        CURL *curl = curl_easy_init();
+        int socket = curl ? dial(curl, endpoint, finding) : -1;
         SSL *ssl = socket >= 0 ? SSL_new(context) : NULL;
         bool good = ssl && prepare(ssl, host) && SSL_set_fd(ssl, socket) == 1 && shake_hands(ssl, host, finding);
         SSL_free(ssl);
-        if (socket >= 0)
-                close(socket);
+        curl_easy_cleanup(curl);
         return good;
 }
 
@@ -131,7 +160,7 @@ bool check_tls(const char *endpoint, const char *ca_file, struct tls_finding *re
                 good = wrong(ret_finding, "ca-file %s holds no certificate that can be read", ca_file ? ca_file : "");
         if (good) {
                 SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-                good = try(context, host, colon + 1, ret_finding);
+                good = try(context, endpoint, host, ret_finding);
         }
         SSL_CTX_free(context);
         return good;

@@ -7,6 +7,7 @@
 #include "tools/genie-agent/text.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -124,10 +125,14 @@ static void turn(struct run *run, int *output, int *errors) {
                                 polled[0].revents & POLLHUP;
 }
 
-// What the command had written before it ended is in the pipes.
+// What the command had written before it ended is in the pipes; what is more than they hold is another process's, which
+// the command has let out of its group.
 static void drain(struct job *job, int from, Devopsgenie__V1__LogStream stream) {
         char data[READ_SIZE];
-        for (ssize_t size; from >= 0 && (size = read(from, data, sizeof data)) > 0;)
+        ssize_t size;
+        for (int left = from >= 0 ? fcntl(from, F_GETPIPE_SZ) : 0;
+                left > 0 && (size = read(from, data, left < READ_SIZE ? (size_t)left : READ_SIZE)) > 0;
+                left -= (int)size)
                 job_log(job, stream, data, (size_t)size);
 }
 

@@ -151,20 +151,19 @@ size_t job_log_room(const struct job *job, Devopsgenie__V1__LogStream stream) {
         return room > 0 ? (size_t)room : 0;
 }
 
-static bool log_is_dropped(const struct job *job) {
-        enum job_stop stop = job_stopping(job);
-        return job->log_unwanted || stop == JOB_CANCEL_NOW || stop == JOB_LEASE_LOST;
+static bool log_is_dropped(const struct job *job, unsigned index) {
+        return job->log_unwanted || job->logs[index].cut || job_stopping(job) == JOB_LEASE_LOST;
 }
 
-// Writes a piece, of at most `size` bytes. How many; 0: the log is dropped; -1: the disk is full.
+// Writes a piece, of at most `size` bytes. How many; 0: it is dropped; -1: the disk is full.
 static ssize_t log_piece(struct job *job, unsigned index, const void *data, size_t size) {
         struct log_window *window = &job->logs[index].window;
         ssize_t taken = 0;
         pthread_mutex_lock(&job->agent->lock);
-        while (!log_is_dropped(job) && log_room(job, index) <= 0)
+        while (!log_is_dropped(job, index) && job_stopping(job) != JOB_CANCEL_NOW && log_room(job, index) <= 0)
                 wait_for_change(job, WAIT_MS);
-        if (!log_is_dropped(job)) {
-                int64_t room = log_room(job, index);
+        int64_t room = log_room(job, index);
+        if (!log_is_dropped(job, index) && room > 0) {
                 size_t piece = size < LOG_PIECE_MAX ? size : LOG_PIECE_MAX;
                 if ((int64_t)piece > room)
                         piece = (size_t)room;
@@ -180,10 +179,8 @@ static ssize_t log_piece(struct job *job, unsigned index, const void *data, size
 void job_log(struct job *job, Devopsgenie__V1__LogStream stream, const void *data, size_t size) {
         unsigned index = log_index(stream);
         int64_t full_since_ms = 0;
-        for (size_t done = 0; done < size;) {
-                ssize_t taken = log_piece(job, index, (const char *)data + done, size - done);
-                if (taken == 0)
-                        return;
+        size_t done = 0;
+        for (ssize_t taken; done < size && (taken = log_piece(job, index, (const char *)data + done, size - done));) {
                 if (taken > 0) {
                         done += (size_t)taken;
                         full_since_ms = 0;
@@ -192,8 +189,13 @@ void job_log(struct job *job, Devopsgenie__V1__LogStream stream, const void *dat
                 if (!full_since_ms)
                         full_since_ms = clock_now_ms();
                 if (!wait_for_room(job, full_since_ms))
-                        return;
+                        break;
         }
+        if (done == size)
+                return;
+        pthread_mutex_lock(&job->agent->lock);
+        job->logs[index].cut = true;
+        pthread_mutex_unlock(&job->agent->lock);
 }
 
 void job_logf(struct job *job, const char *format, ...) {

@@ -47,8 +47,9 @@ const char *job_effect(const struct job *job, const char *key);
 // the platform has acknowledged it; false where the job is to stop before that (see job_stopping): make nothing then.
 bool job_note_effect(struct job *job, const char *key, const char *reference) __attribute__((warn_unused_result));
 
-// Adds to the log, byte for byte. Waits while too much is on its way to the platform; drops it where the job is to stop
-// at once or the log is full. STDOUT is what the task says, and what a command writes there.
+// Adds to the log, byte for byte. Waits while too much is on its way to the platform; but where the job is to stop at
+// once, what finds no room is dropped, and all behind it. So is what the platform does not want. STDOUT is what the
+// task says, and what a command writes there.
 void job_log(struct job *job, Devopsgenie__V1__LogStream stream, const void *data, size_t size);
 // How many bytes of it job_log takes now without waiting.
 size_t job_log_room(const struct job *job, Devopsgenie__V1__LogStream stream);

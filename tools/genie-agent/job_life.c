@@ -145,7 +145,8 @@ static Devopsgenie__V1__Result *make_result(const struct job *job, const struct 
 // Writes down how it ended. Where the disk does not take it, the platform still gets it: what it has accepted is known
 // to it, whatever becomes of this agent.
 static void keep_result(struct job *job, const Devopsgenie__V1__Result *result) {
-        bool logs_kept = fdatasync(job->logs[0].file) == 0 && fdatasync(job->logs[1].file) == 0;
+        bool logs_kept = fdatasync(job->logs[0].file) == 0 && fdatasync(job->logs[1].file) == 0 &&
+                         fsync(journal_folder(job->agent->journal)) == 0;
         if (!logs_kept ||
                 !journal_append(job->agent->journal, JOURNAL_RESULT, result->task, result->attempt, &result->base))
                 agent_log(LOG_ERROR, "the result is not on disk", "task", result->task, "error", strerror(errno), NULL);

@@ -46,6 +46,7 @@ struct job {
         struct {
                 struct log_window window;
                 int file; // the spool; -1: not opened yet
+                bool cut; // something was dropped, and so is all behind it
         } logs[JOB_LOGS];
         bool log_unwanted; // FULL or FENCED
 

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 
 #define FILE_NAME "journal-1" // 1: this form of records
 #define FRESH_NAME "journal-1.new"
+#define LOCK_NAME "lock"
 enum { TASK_MAX = 255, RECORD_MAX = 8 << 20, LIVE_MAX = 2000 };
 
 // In front of each record; task and data follow. The checksum is of everything behind itself.
@@ -68,7 +70,9 @@ static void note(struct journal *journal, enum journal_type type, const char *ta
         }
 }
 
+// False with errno; 0: the file ends before.
 static bool read_at(int file, int64_t offset, void *data, size_t size) {
+        errno = 0;
         for (size_t done = 0; done < size;) {
                 ssize_t got = pread(file, (char *)data + done, size - done, offset + (int64_t)done);
                 if (got < 0 && errno == EINTR)
@@ -98,9 +102,10 @@ static uint32_t checksum_of(const struct header *header) {
         return checksum_crc32c(&header->size, header->size - offsetof(struct header, size));
 }
 
-// The record at an offset, malloc'ed; NULL where there is none that is whole.
+// The record at an offset, malloc'ed; NULL where there is none that is whole (errno 0) or it cannot be read.
 static struct header *read_record(int file, int64_t offset, int64_t end) {
         struct header head;
+        errno = 0;
         if (end - offset < (int64_t)sizeof head || !read_at(file, offset, &head, sizeof head) ||
                 head.size < sizeof head + head.task_size || head.size > RECORD_MAX || head.size > end - offset)
                 return NULL;
@@ -108,7 +113,9 @@ static struct header *read_record(int file, int64_t offset, int64_t end) {
         if (read_at(file, offset, record, head.size) && record->size == head.size &&
                 record->checksum == checksum_of(record))
                 return record;
+        int error = errno;
         free(record);
+        errno = error;
         return NULL;
 }
 
@@ -125,6 +132,8 @@ static bool load(struct journal *journal) {
                 journal->size += record->size;
                 free(record);
         }
+        if (errno) // what is there may be whole
+                return false;
         journal->torn = (size_t)(status.st_size - journal->size);
         return !journal->torn || ftruncate(journal->file, journal->size) == 0;
 }
@@ -132,7 +141,7 @@ static bool load(struct journal *journal) {
 // A lock that the command's keeper, which is a fork of the agent, does not inherit.
 static bool take_lock(struct journal *journal, const char *folder, char **ret_error) {
         const struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-        journal->lock_file = openat(journal->folder, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        journal->lock_file = openat(journal->folder, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (journal->lock_file < 0)
                 return set_error(ret_error, "cannot write in the state directory %s: %m", folder);
         if (fcntl(journal->lock_file, F_SETLK, &whole) == 0)
@@ -152,7 +161,7 @@ static bool open_all(struct journal *journal, const char *folder, char **ret_err
                 return false;
         unlinkat(journal->folder, FRESH_NAME, 0);
         journal->file = openat(journal->folder, FILE_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (journal->file < 0 || !load(journal))
+        if (journal->file < 0 || fsync(journal->folder) < 0 || !load(journal))
                 return set_error(ret_error, "cannot read the journal in %s: %m", folder);
         return true;
 }
@@ -182,6 +191,19 @@ void journal_close(struct journal *journal) {
                 close(journal->folder);
         pthread_mutex_destroy(&journal->lock);
         free(journal);
+}
+
+pid_t journal_user(const char *folder) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/" LOCK_NAME, folder);
+        int file = open(path, O_RDONLY | O_CLOEXEC);
+        bool known = file >= 0 && fcntl(file, F_GETLK, &lock) == 0;
+        if (file >= 0)
+                close(file);
+        if (!known || lock.l_type == F_UNLCK)
+                return 0;
+        return lock.l_pid > 0 ? lock.l_pid : -1;
 }
 
 int journal_folder(const struct journal *journal) { return journal->folder; }

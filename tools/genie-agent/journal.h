@@ -8,6 +8,7 @@
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 // An attempt begins with its OFFER and ends with its FORGET. The numbers stand in files.
 enum journal_type {
@@ -23,6 +24,9 @@ struct journal;
 // Opens the folder (made with mode 0700 where it is missing) and takes its lock. NULL with *ret_error (malloc'ed).
 struct journal *journal_open(const char *folder, size_t bound, char **ret_error);
 void journal_close(struct journal *journal); // takes NULL
+
+// The process that has the folder; 0: none; -1: one in another namespace.
+pid_t journal_user(const char *folder);
 
 // The folder, for the files beside the journal; as long as the journal is open.
 int journal_folder(const struct journal *journal);

@@ -7,21 +7,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_MAX = 100 * 3, TITLE_MAX = 200 * 4, MESSAGE_MAX = KEY_MAX + TITLE_MAX + 100, SIGN_LIMIT_MS = 30 * 1000 };
+enum {
+        ENCODED_MAX = 3 * TASK_IDENTITY_MAX,
+        TITLE_MAX = 200 * 4,
+        MESSAGE_MAX = ENCODED_MAX + TITLE_MAX + 100,
+        SIGN_LIMIT_MS = 30 * 1000,
+};
 
 #define TRAILER "DevOps-Genie-Task: "
 
-// A key on one line: control characters, spaces at an end and `%` are percent-encoded.
-static bool trailer_make(const char *key, char *ret_trailer, size_t capacity) {
-        size_t length = strlen(TRAILER), size = strlen(key);
+// An identity on one line: control characters, spaces at an end and `%` are percent-encoded.
+static bool trailer_make(const char *identity, char *ret_trailer, size_t capacity) {
+        size_t length = strlen(TRAILER), size = strlen(identity);
         if (capacity < length + 3 * size + 1)
                 return false;
         memcpy(ret_trailer, TRAILER, length + 1);
         for (size_t i = 0; i < size; i++) {
-                unsigned char c = (unsigned char)key[i];
+                unsigned char c = (unsigned char)identity[i];
                 bool plain = c > ' ' && c != 0x7f && c != '%';
                 if (plain || (c == ' ' && i > 0 && i + 1 < size))
-                        ret_trailer[length++] = key[i];
+                        ret_trailer[length++] = identity[i];
                 else
                         length += (size_t)snprintf(ret_trailer + length, 4, "%%%02X", c);
         }
@@ -29,17 +34,17 @@ static bool trailer_make(const char *key, char *ret_trailer, size_t capacity) {
         return true;
 }
 
-static bool message_make(const char *title, const char *key, char *ret_message, size_t capacity) {
-        char line[TITLE_MAX + 1], trailer[KEY_MAX + sizeof TRAILER];
+static bool message_make(const char *title, const char *identity, char *ret_message, size_t capacity) {
+        char line[TITLE_MAX + 1], trailer[ENCODED_MAX + sizeof TRAILER];
         text_show(title, strlen(title), NULL, line, sizeof line);
-        return trailer_make(key, trailer, sizeof trailer) &&
+        return trailer_make(identity, trailer, sizeof trailer) &&
                text_format(ret_message, capacity, "%s\n\n%s\n", line, trailer);
 }
 
-bool commit_is_ours(git_repository *repository, const git_oid *id, const char *idempotency_key) {
-        char trailer[KEY_MAX + sizeof TRAILER];
+bool commit_is_ours(git_repository *repository, const git_oid *id, const char *identity) {
+        char trailer[ENCODED_MAX + sizeof TRAILER];
         git_commit *commit = NULL;
-        if (!trailer_make(idempotency_key, trailer, sizeof trailer) || git_commit_lookup(&commit, repository, id) != 0)
+        if (!trailer_make(identity, trailer, sizeof trailer) || git_commit_lookup(&commit, repository, id) != 0)
                 return false;
         const char *message = git_commit_message_raw(commit);
         size_t size = strlen(message), length = strlen(trailer);
@@ -100,11 +105,12 @@ static int store(git_repository *repository, const git_buf *content, git_oid *re
 }
 
 bool commit_make(struct http *http, const struct pull_request_settings *settings, git_repository *repository,
-        const git_oid *parent, const git_oid *tree, int64_t time, git_oid *ret_commit, struct job_result *result) {
-        struct job *job = http_job(http);
+        const char *identity, const git_oid *parent, const git_oid *tree, int64_t time, git_oid *ret_commit,
+        struct job_result *result) {
+        const struct job *job = http_job(http);
         char message[MESSAGE_MAX];
         git_buf content = {.ptr = NULL};
-        if (!message_make(job_payload(job)->pull_request->title, job_idempotency_key(job), message, sizeof message)) {
+        if (!message_make(job_payload(job)->pull_request->title, identity, message, sizeof message)) {
                 job_fail(result, /* permanent= */ true, "INVALID_PAYLOAD", "title or idempotency key are too long");
                 return false;
         }

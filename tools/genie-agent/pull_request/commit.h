@@ -6,10 +6,10 @@
 
 #include <git2.h>
 
-// Whether a commit's message ends with the task's trailer, `DevOps-Genie-Task: KEY`.
-bool commit_is_ours(git_repository *repository, const git_oid *commit, const char *idempotency_key);
+// Whether a commit's message ends with the trailer of the task's identity, `DevOps-Genie-Task: ORGANIZATION/KEY`.
+bool commit_is_ours(git_repository *repository, const git_oid *commit, const char *identity);
 
 // Makes it, signed where a key is configured (ssh-keygen, as git does with gpg.format=ssh).
 bool commit_make(struct http *http, const struct pull_request_settings *settings, git_repository *repository,
-        const git_oid *parent, const git_oid *tree, int64_t time, git_oid *ret_commit, struct job_result *result)
-        __attribute__((warn_unused_result));
+        const char *identity, const git_oid *parent, const git_oid *tree, int64_t time, git_oid *ret_commit,
+        struct job_result *result) __attribute__((warn_unused_result));

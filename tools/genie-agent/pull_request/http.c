@@ -275,16 +275,21 @@ static const char *header(CURL *easy, const char *name) {
         return curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &found) == CURLHE_OK ? found->value : NULL;
 }
 
-void http_answer(struct http_exchange *exchange, struct http_response *ret_response) {
+static void answer(struct http_exchange *exchange, char *body, size_t size, struct http_response *ret_response) {
         struct rate_headers headers = {
                 .retry_after = header(exchange->easy, "retry-after"),
                 .remaining = header(exchange->easy, "x-ratelimit-remaining"),
                 .reset = header(exchange->easy, "x-ratelimit-reset"),
                 .date = header(exchange->easy, "date"),
+                .body = body,
         };
-        *ret_response = (struct http_response){.status = 0};
+        *ret_response = (struct http_response){.body = body, .size = size};
         curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &ret_response->status);
         ret_response->limited = rate_limited(ret_response->status, &headers, &ret_response->retry_after_ms);
+}
+
+void http_answer(struct http_exchange *exchange, struct http_response *ret_response) {
+        answer(exchange, NULL, 0, ret_response);
 }
 
 void http_close(struct http_exchange *exchange) {
@@ -333,11 +338,8 @@ enum http_end http_do(struct http *http, const struct http_request *request, str
         if (!exchange)
                 return HTTP_NO_MEMORY;
         enum http_end end = read_all(exchange, &body, &size);
-        if (end == HTTP_OK) {
-                http_answer(exchange, ret_response);
-                ret_response->body = body;
-                ret_response->size = size;
-        }
+        if (end == HTTP_OK)
+                answer(exchange, body, size, ret_response);
         http_close(exchange);
         return end;
 }

@@ -39,6 +39,7 @@ struct work {
         struct cache_entry cache;
         struct remote remote;
         struct remote_heads heads;
+        char identity[TASK_IDENTITY_MAX + 1]; // ORGANIZATION/KEY: what is the same for all attempts, and no other's
         char branch[BRANCH_NAME_MAX + 1], base[FORGE_BRANCH_MAX + 1];
         git_oid tree, commit;
         bool pushed;  // the branch is there, with our commit
@@ -89,13 +90,20 @@ static bool find_host(struct work *work) {
         return true;
 }
 
+static bool read_identity(struct work *work) {
+        const char *organization = strchr(job_task(work->job), '/'); // `organizations/…/tasks/…`
+        return organization &&
+               text_format(work->identity, sizeof work->identity, "%.*s/%s", (int)strcspn(organization + 1, "/"),
+                       organization + 1, job_idempotency_key(work->job));
+}
+
 static bool read_request(struct work *work) {
         const Devopsgenie__V1__PullRequest *request = work->request;
         if (!request || request->title[strspn(request->title, " \t\r\n")] == '\0' ||
                 !text_is_utf8(request->title, strlen(request->title)) ||
                 !text_is_utf8(request->body, strlen(request->body)))
                 return refuse(work, "INVALID_PAYLOAD", "the task has no title, or its texts are not UTF-8");
-        if (!branch_name_make(request->branch_prefix, job_idempotency_key(work->job), work->branch))
+        if (!read_identity(work) || !branch_name_make(request->branch_prefix, work->identity, work->branch))
                 return refuse(work, "INVALID_BRANCH", "prefix and idempotency key make no name of a branch");
         if (request->base_branch[0] && (!branch_name_good(request->base_branch) ||
                                                !text_format(work->base, sizeof work->base, "%s", request->base_branch)))
@@ -171,7 +179,7 @@ static bool step_fetch(struct work *work) {
                 return refuse(work, "BASE_BRANCH_MISSING", "the repository has no such base branch");
         if (!work->heads.has_branch)
                 return true;
-        if (!commit_is_ours(work->cache.repository, &work->heads.branch, job_idempotency_key(work->job)))
+        if (!commit_is_ours(work->cache.repository, &work->heads.branch, work->identity))
                 return refuse(work, "BRANCH_TAKEN", "the branch is there, and what is on it is not this task's");
         git_oid_cpy(&work->commit, &work->heads.branch);
         work->pushed = true;
@@ -206,8 +214,8 @@ static bool step_change(struct work *work) {
                 job_fail(work->result, /* permanent= */ false, "CACHE_FAILED", "the base branch cannot be read");
         good = good && change_make(work->job, work->cache.repository, tree, &work->tree, work->result) &&
                commit_time(work, &time) &&
-               commit_make(work->http, work->settings, work->cache.repository, &work->heads.base, &work->tree, time,
-                       &work->commit, work->result);
+               commit_make(work->http, work->settings, work->cache.repository, work->identity, &work->heads.base,
+                       &work->tree, time, &work->commit, work->result);
         git_tree_free(tree);
         git_commit_free(base);
         return good;
@@ -229,21 +237,26 @@ static bool step_push(struct work *work) {
         return work->pushed;
 }
 
+// Notes it unless that is what is noted.
+static bool note_once(struct work *work, const char *key, const char *reference) {
+        const char *noted = job_effect(work->job, key);
+        return (noted && strcmp(noted, reference) == 0) || job_note_effect(work->job, key, reference);
+}
+
 static bool step_open(struct work *work) {
-        char note[NOTE_MAX];
-        if (work->pull_request.found)
-                return true;
-        if (!text_format(note, sizeof note, "opening %s", work->branch))
-                return no_memory(work);
-        if (!job_note_effect(work->job, NOTE_PULL_REQUEST, note))
-                return false;
-        if (!forge_create(&work->forge, &work->wish, &work->pull_request, work->result))
-                return false;
-        job_logf(work->job, "the pull request: %s", work->pull_request.url);
-        // The last of what has to be noted: where it cannot be, the next attempt finds it by looking.
-        if (text_format(note, sizeof note, "%lld %s", (long long)work->pull_request.number, work->pull_request.url))
-                return job_note_effect(work->job, NOTE_PULL_REQUEST, note);
-        return true;
+        char opening[NOTE_MAX], opened[NOTE_MAX];
+        if (!work->pull_request.found) {
+                if (!text_format(opening, sizeof opening, "opening %s", work->branch))
+                        return no_memory(work);
+                if (!job_note_effect(work->job, NOTE_PULL_REQUEST, opening) ||
+                        !forge_create(&work->forge, &work->wish, &work->pull_request, work->result))
+                        return false;
+                job_logf(work->job, "the pull request: %s", work->pull_request.url);
+        }
+        // Where it cannot be noted, the next attempt finds it by looking.
+        return !text_format(opened, sizeof opened, "%lld %s", (long long)work->pull_request.number,
+                       work->pull_request.url) ||
+               note_once(work, NOTE_PULL_REQUEST, opened);
 }
 
 static bool step_dress(struct work *work) {

@@ -18,6 +18,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// A task's identity, ORGANIZATION/KEY, in bytes: a slug, and 100 characters of UTF-8.
+enum { TASK_IDENTITY_MAX = 200 + 1 + 400 };
+
 enum forge_kind { FORGE_GITHUB, FORGE_GITLAB, FORGE_GITEA };
 
 // A host that tasks may name. Strings live as long as the settings.

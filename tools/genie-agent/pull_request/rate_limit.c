@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { SECONDARY_MS = 60 * 1000 };
+
 static bool number(const char *text, int64_t *ret_number) {
         if (!text || *text < '0' || *text > '9')
                 return false;
@@ -42,6 +44,11 @@ static unsigned after_ms(const struct rate_headers *headers) {
 bool rate_limited(long status, const struct rate_headers *headers, unsigned *ret_after_ms) {
         int64_t remaining;
         *ret_after_ms = after_ms(headers);
-        return status == 429 ||
-               (status == 403 && (headers->retry_after || (number(headers->remaining, &remaining) && remaining == 0)));
+        if (status == 429 ||
+                (status == 403 && (headers->retry_after || (number(headers->remaining, &remaining) && remaining == 0))))
+                return true;
+        if (status != 403 || !headers->body || !strcasestr(headers->body, "rate limit"))
+                return false;
+        *ret_after_ms = SECONDARY_MS;
+        return true;
 }

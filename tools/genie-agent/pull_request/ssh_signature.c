@@ -51,7 +51,9 @@ static int child_start(const char *key_file, int input, int output, pid_t *ret_c
                 status = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
                 if (status == 0 && (status = posix_spawn_file_actions_adddup2(&actions, input, 0)) == 0 &&
                         (status = posix_spawn_file_actions_adddup2(&actions, output, 1)) == 0 &&
-                        (status = posix_spawn_file_actions_adddup2(&actions, output, 2)) == 0)
+                        (status = posix_spawn_file_actions_adddup2(&actions, output, 2)) == 0 &&
+                        // curl's connections are open to every child.
+                        (status = posix_spawn_file_actions_addclosefrom_np(&actions, 3)) == 0)
                         status = posix_spawnp(ret_child, program, &actions, &attributes, arguments, environment);
                 posix_spawnattr_destroy(&attributes);
         }
