@@ -295,15 +295,21 @@ def test_a_connection_that_is_cut_again_and_again(world, proxy):
 # --- Agents that lie, sleep, or are two ---
 
 
-def test_an_agent_that_sleeps_beyond_its_lease_and_wakes(world):
+def test_an_agent_that_sleeps_beyond_its_lease_and_wakes(world, tmp_path):
+    """A genie-agent's commands are awake meanwhile: they are ended when its lease is over."""
     sleeper = world.worker(slots=2)
-    count = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.1; done"
-    tasks = [world.script(count, max_attempts=10) for _ in range(2)]
+    count = "n=20; mkdir {} && n=300; while [ $n -gt 0 ]; do echo $n; n=$((n-1)); sleep 0.1; done"  # long at first
+    tasks = [world.script(count.format(tmp_path / name), max_attempts=10) for name in ("one", "other")]
     for task in tasks:
         world.said(task, "log_ack")
     sleeper.signal(signal.SIGSTOP)
     world.worker(slots=2)
-    until(lambda: (world.hurry(), all(world.scene.get(task).attempt > 1 for task in tasks))[1], 60)
+
+    def again():
+        world.hurry()
+        return {e["task"] for e in read(world.path) if e.get("part") == "log_ack" and e["attempt"] > 1}
+
+    until(lambda: len(again()) == len(tasks), 60)
     sleeper.signal(signal.SIGCONT)
     world.check()
     assert {world.scene.state(task) for task in tasks} == {"SUCCEEDED"}
