@@ -78,8 +78,8 @@ class Workers:
 
 
 class GenieAgents:
-    """Starts genie-agents, and ends them in order. What they and the platform say is noted by a relay between them, what
-    their commands do by the commands (marked.py)."""
+    """Starts genie-agents, and ends them in order. What they and the platform say is noted by a relay between them, and
+    what their commands do by the commands (marked.py)."""
 
     def __init__(self, folder, v1):
         self.folder, self.v1, self.started, self.relays = Path(folder), v1, [], {}
@@ -137,7 +137,7 @@ class Clock:
         self.folder = Path(tempfile.mkdtemp(prefix="genie-clock."))
         self.folder.chmod(0o755)  # for PostgreSQL's user too
         library, self.file = self.folder / "shift_clock.so", self.folder / "shift"
-        run("cc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "shift_clock.c")
+        run("cc", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-o", library, HERE / "shift_clock.c")
         self.set(0)
         self.environment = {
             "LD_PRELOAD": str(library), "CLOCK_SHIFT": str(self.file),

@@ -15,8 +15,9 @@ and, but for the database's rows, `who`:
     read              a log as ReadTaskLog gave it, whole: task, attempt, stream, data
     rows              a table at the end: table, rows
 
-Where a command writes the history itself (marked.py), began, wrote and stopped have run and job instead of task, attempt
-and fence; the run's name is the first line of its outputs, so the log that is stored tells which attempt's it was.
+Where a command writes the history itself (marked.py), began, wrote and stopped have run and job instead of task,
+attempt and fence; the run's name is the first line of its outputs, so the log that is stored tells which attempt's it
+was.
 
 `check(events)` returns what is wrong, in words; an empty list is a good history.
 """
@@ -103,8 +104,8 @@ class History:
         self.runs = self.name_runs()
 
     def name_runs(self):
-        """Gives the events of runs their task and attempt, and `turn`: which run of its task it was. The attempt is None
-        where nothing of the run's log is stored. Returns each task's runs, in order: first event, attempts."""
+        """Gives the events of runs their task and attempt, and `turn`: which run of its task it was. The attempt is
+        None where nothing of the run's log is stored. Returns each task's runs, in order: first event, attempts."""
         tasks = {event["job"]: event["task"] for event in self.of("made")}
         stored = collections.defaultdict(set)
         for row in self.tables["task_logs"]:
@@ -305,7 +306,8 @@ def runs(history):
         if len(logs) > len(set(logs)):
             yield f"an attempt of {task} ran twice: the logs are of {logs}"
         if history.tasks.get(task, {}).get("state") == "SUCCEEDED":
-            done = [began["run"] for began, attempts in each if began["attempt"] == history.changes[task][-1]["attempt"]]
+            last = history.changes[task][-1]["attempt"]
+            done = [began["run"] for began, _ in each if began["attempt"] == last]
             wrote = history.by((e for e in history.of("wrote") if e.get("run") in done), "attempt", "stream")
             if not done or not list(history.of("stopped", run=done[0])):
                 yield f"{task} succeeded, and its command did not end"

@@ -1,5 +1,6 @@
-"""A relay between agents and the platform, for agents that write no history of their own: it ends the TLS of both sides,
-passes each message on, and notes it first. What it notes as heard is on its way to the agent, and may not arrive.
+"""A relay between agents and the platform, for agents that write no history of their own: it ends the TLS of both
+sides, and notes each message before it passes it on. What it notes as heard is on its way to the agent, and may not
+arrive.
 """
 
 import itertools

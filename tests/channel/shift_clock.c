@@ -1,7 +1,6 @@
 // A wall clock that a test sets, for a program that is started with this library in LD_PRELOAD: CLOCK_REALTIME is so
 // many seconds ahead of the machine's as the file $CLOCK_SHIFT has in its first eight bytes. As with a clock that an
 // operator sets, waits for a time of day end earlier or later, and everything else stays as it is.
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
