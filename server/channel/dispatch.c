@@ -45,8 +45,8 @@ static bool add_claim(struct channel *channel, struct session *session, int kind
         return true;
 }
 
-// Asks for up to `room` sessions of an organization; kind by kind, since the database passes over a kind of which it has
-// nothing.
+// Asks for up to `room` sessions of an organization; kind by kind, since the database passes over a kind of which it
+// has nothing.
 static unsigned add_claims(struct channel *channel, struct organization *organization, unsigned room) {
         struct session *asked[CLAIMS_MAX];
         unsigned count = 0;
