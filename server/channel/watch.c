@@ -184,6 +184,13 @@ static void token_of(const char *position, const char *sequence, char ret_token[
         snprintf(ret_token, POSITION_SIZE + NUMBER_SIZE, "%s:%s", position, sequence);
 }
 
+// A position that no event of this database can have had yet.
+static bool is_ahead(const struct watch *watch, const PGresult *result) {
+        char bound[POSITION_SIZE];
+        row_text(result, 0, "bound", bound, sizeof bound);
+        return strtoull(watch->position, NULL, 10) > strtoull(bound, NULL, 10);
+}
+
 // Takes over a page of events. The rows' positions are the watch's from then on.
 static void take_events(struct call *call, PGresult *result, void (*tell)(struct call *, PGresult *, int row)) {
         struct watch *watch = call->state;
@@ -203,6 +210,12 @@ static void take_events(struct call *call, PGresult *result, void (*tell)(struct
                         tell(call, result, row);
                 }
                 watch->again = true;
+        } else if (is_ahead(watch, result)) {
+                call_refuse(call, CODE_OUT_OF_RANGE, "RESUME_TOKEN_AHEAD",
+                        "the resume_token is of another database, or of a later time of this one: list, and watch from "
+                        "now on");
+                stream_finish(call);
+                return;
         } else {
                 // Others' events that were passed over are not looked at again.
                 row_text(result, 0, "bound", watch->position, sizeof watch->position);

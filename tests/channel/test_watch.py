@@ -85,6 +85,13 @@ def test_a_token_that_is_none_of_ours(scene, token):
         scene.watch(resume_token=token).take(1, seconds=5)
 
 
+@pytest.mark.parametrize("watch", ["watch", "watch_agents"])
+def test_a_token_of_another_database(scene, watch):
+    """Such as from before the platform was restored into a new one: there is no going on, and the caller is told."""
+    with refused("OUT_OF_RANGE", "RESUME_TOKEN_AHEAD"):
+        getattr(scene, watch)(resume_token=f"{2**62}:1").take(1, seconds=20)
+
+
 def test_a_token_of_another_organization_tells_nothing_of_it(scene, make_scene):
     other = make_scene()
     token = other.watch().token
