@@ -76,7 +76,8 @@ class Recorder:
 
 def read(path):
     with open(path, encoding="utf-8") as lines:
-        return sorted((json.loads(line) for line in lines), key=lambda event: event["t"])
+        whole = (line for line in lines if line.endswith("\n"))  # the last may still be being written
+        return sorted((json.loads(line) for line in whole), key=lambda event: event["t"])
 
 
 # --- Checking ---
