@@ -13,6 +13,7 @@ typedef Devopsgenie__Internal__SessionStart SessionStart;
 
 enum {
         PROTOCOL_VERSION = 1,
+        FINISH_SECONDS = 10,
         LOG_CHUNK_MAX = 65536,
         RENEWALS_PER_LEASE = 4,
         BUDGET_FIRST = 1000,
@@ -401,5 +402,9 @@ static void closed(struct call *call) {
 }
 
 extern const struct stream_handler task_channel_service_connect;
-const struct stream_handler task_channel_service_connect = {
-        .message = message, .half_closed = half_closed, .woken = woken, .drained = drained, .closed = closed};
+const struct stream_handler task_channel_service_connect = {.message = message,
+        .half_closed = half_closed,
+        .woken = woken,
+        .drained = drained,
+        .closed = closed,
+        .patience = FINISH_SECONDS};

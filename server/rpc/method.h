@@ -46,6 +46,7 @@ struct stream_handler {
         void (*woken)(struct call *call);                      // after stream_wake; NULL where it never comes
         void (*drained)(struct call *call);                    // all that was sent has left; NULL: not asked for
         void (*closed)(struct call *call); // the caller has gone, or the call is answered; NULL: nothing to do
+        int patience; // seconds in which a caller reads on once the stream has ended, or it is cut; 0: no limit
 };
 
 struct method {

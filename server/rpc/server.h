@@ -38,8 +38,8 @@ struct server *server_start(const struct server_config *config, char **ret_error
 // Whether the server says SERVING; watchers are told of a change.
 void server_set_serving(struct server *server, bool serving);
 
-// What time does: ends streams whose first message does not come within 10 seconds, and cuts those that have ended
-// where nothing is read of them for as long. A few times a second.
+// What time does: ends streams whose first message does not come within 10 seconds, and cuts those that have ended and
+// are not read to their end (stream_handler.patience). A few times a second.
 void server_tick(struct server *server);
 
 // Sends what the storage thread has answered since the last time; on that thread, at the end of its turns.

@@ -4,7 +4,7 @@
 #include "server/rpc/outbox.h"
 #include "server/rpc/server.h"
 
-enum { CALL_THREADS_MAX = 16, FIRST_MESSAGE_SECONDS = 10, FINISH_SECONDS = 10 };
+enum { CALL_THREADS_MAX = 16, FIRST_MESSAGE_SECONDS = 10 };
 
 // A call thread, and what the storage thread has for it.
 struct call_thread {

@@ -21,9 +21,11 @@ static void write_next(struct core_call *call);
 
 // --- Streams that have not said anything yet, and those that end and are not read to their end ---
 
-// Anew where it is expected already.
+// Anew where it is expected already. 0: not at all.
 static void expect(struct core_call *call, int seconds) {
         struct server *server = call->call.server;
+        if (!seconds)
+                return;
         pthread_mutex_lock(&server->silent_lock);
         call->silent_until = now_ns() + seconds * INT64_C(1000000000);
         atomic_store(&call->late, false);
@@ -147,7 +149,7 @@ static void write_done(struct tag *tag, bool ok) {
         free(done);
         call->writing = false;
         if (call->finishing && !call->is_closed)
-                expect(call, FINISH_SECONDS);
+                expect(call, call->call.method->stream->patience);
         write_next(call);
         bool drained = !call->writing && !call->finishing && !call->is_closed && call->started;
         if (drained && call->call.method->stream->drained)
@@ -256,7 +258,7 @@ void stream_finish(struct call *c) {
         call->finishing = true;
         if (!call->is_closed) {
                 call_conclude(call);
-                expect(call, FINISH_SECONDS);
+                expect(call, call->call.method->stream->patience);
                 write_next(call);
         }
 }
