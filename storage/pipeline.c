@@ -110,13 +110,18 @@ static enum storage_outcome outcome_of(const struct storage_operation *operation
         return STORAGE_REFUSED;
 }
 
+// Ends with the result.
 static void complete_with(struct lane_state *lane, struct storage_operation *operation, PGresult *result) {
         enum storage_outcome outcome = outcome_of(operation, result);
-        lane_complete(lane, operation, outcome, outcome == STORAGE_OK || outcome == STORAGE_REFUSED ? result : NULL);
+        bool has_result = outcome == STORAGE_OK || outcome == STORAGE_REFUSED;
+        bool kept = has_result && operation->keeps_result;
+        lane_complete(lane, operation, outcome, has_result ? result : NULL); // the operation may go with this
+        if (!kept)
+                PQclear(result);
 }
 
-// An answer to one statement of a batch of reads. Reads need not wait for the Sync.
-static void take_read(struct connection *connection, struct expected *expected, PGresult *result) {
+// An answer to one statement of a batch of reads. Reads need not wait for the Sync. True: the result is taken over.
+static bool take_read(struct connection *connection, struct expected *expected, PGresult *result) {
         struct lane_state *lane = connection->lane;
         ExecStatusType status = PQresultStatus(result);
         struct storage_operation *operation = expected->operation;
@@ -124,14 +129,16 @@ static void take_read(struct connection *connection, struct expected *expected, 
         if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
                 connection->tenant_known = false; // the batch is undone, and the tenant that it set
         if (!operation || (setting && (status == PGRES_TUPLES_OK || status == PGRES_PIPELINE_ABORTED)))
-                return;
+                return false;
         if (setting) // its statement follows, aborted
                 connection->expected[connection->head & (connection->capacity - 1)].operation = NULL;
         if (status == PGRES_PIPELINE_ABORTED) {
                 operation->state |= OPERATION_ALONE;
                 lane_put_back(lane, operation);
-        } else
-                complete_with(lane, operation, result);
+                return false;
+        }
+        complete_with(lane, operation, result);
+        return true;
 }
 
 static void take_sync(struct connection *connection) {
@@ -143,7 +150,8 @@ static void take_sync(struct connection *connection) {
         connection->held = NULL;
         if (expected->operation)
                 complete_with(connection->lane, expected->operation, held);
-        PQclear(held);
+        else
+                PQclear(held);
 }
 
 // Holds a write's result until its Sync: only then it is committed. An error that comes with the Sync itself, such as
@@ -170,8 +178,8 @@ void pipeline_take(struct connection *connection, PGresult *result) {
                 hold(connection, result);
                 return;
         }
-        take_read(connection, expected, result);
-        PQclear(result);
+        if (!take_read(connection, expected, result))
+                PQclear(result);
 }
 
 void pipeline_abandon(struct connection *connection) {

@@ -55,8 +55,10 @@ struct storage_operation {
         const char *organization_id; // the tenant's UUID text, "" for none: the setting genie.organization_id
         const char *caller, *method, *request_id; // for the audit triggers; WRITE and BULK only
         int64_t deadline;                         // CLOCK_MONOTONIC nanoseconds; 0: the lane's timeout alone
-        // `result` is NULL but for STORAGE_OK and STORAGE_REFUSED; it is the storage's and goes when `done` returns.
+        // `result` is NULL but for STORAGE_OK and STORAGE_REFUSED. It is the storage's and goes when `done` returns;
+        // with keeps_result it is the submitter's from here on, to be cleared.
         void (*done)(struct storage_operation *, enum storage_outcome, PGresult *result);
+        bool keeps_result;
         // The storage's own.
         struct storage_operation *next;
         int state;

@@ -95,6 +95,7 @@ static bool submit(struct core_call *call, void (*done)(struct storage_operation
         operation->deadline = call->call.deadline;
         operation->cancelled = false;
         operation->done = done;
+        operation->keeps_result = is_stream(call);
         pthread_mutex_lock(&call->lock);
         bool gone = (call->gone || (is_stream(call) && call->is_closed)) && !call->cleaning;
         call->under_way = !gone;
@@ -272,10 +273,8 @@ const struct binding *server_binding(const struct server *server, enum internal_
 static void query_ended(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result) {
         struct core_call *call = TAG_OWNER(operation, operation);
         if (is_stream(call)) {
-                call->query_result = PQcopyResult(result, PG_COPYRES_ATTRS | PG_COPYRES_TUPLES);
+                call->query_result = result;
                 call->query_outcome = outcome;
-                if (outcome != STORAGE_OK)
-                        call_check_outcome(call, outcome, result);
                 call_hold(call); // another wake may take the result, and let go of the call, before this one is sent
                 ended(call);
                 stream_take_result(call);
@@ -291,8 +290,8 @@ static void query_ended(struct storage_operation *operation, enum storage_outcom
 void query_deliver(struct core_call *call) {
         PGresult *result = call->query_result;
         call->query_result = NULL;
-        call->query_finished = false;
-        if (call->call.refusal.code == CODE_OK && !refuse_by_row(call, result))
+        if (call->call.refusal.code == CODE_OK && call_check_outcome(call, call->query_outcome, result) &&
+                !refuse_by_row(call, result))
                 call->query_done(&call->call, result);
         PQclear(result);
 }

@@ -91,13 +91,17 @@ static void read_done(struct tag *tag, bool ok) {
         call_release(call);
 }
 
+static void start_read(struct core_call *call) {
+        grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->received};
+        if (!start(call, &op, 1, &call->read_done, read_done))
+                call->reading = false;
+}
+
 static void read_message(struct core_call *call) {
         if (call->reading || call->half_closed || call->finishing || call->is_closed)
                 return;
         call->reading = true;
-        grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->received};
-        if (!start(call, &op, 1, &call->read_done, read_done))
-                call->reading = false;
+        start_read(call);
 }
 
 struct arena *stream_arena(struct call *call) { return &core_of(call)->message_arena; }
@@ -327,13 +331,14 @@ void stream_take_result(struct core_call *call) {
 
 void stream_accept(struct core_call *call) {
         atomic_fetch_add(&call->call.server->streams, 1);
-        // From here on everything of this call arrives on the stream thread, the close included: it is posted first.
         grpc_op op = {
                 .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->close_cancelled};
         call_hold(call); // this function's own: the call may end before it does
         expect_first(call);
+        call->reading = true;
+        // From here on everything of this call arrives on the stream thread, the close included: it is posted first.
         if (start(call, &op, 1, &call->closed, closed))
-                read_message(call);
+                start_read(call);
         else {
                 is_heard(call);
                 call_release(call);
