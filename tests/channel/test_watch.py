@@ -138,8 +138,7 @@ def test_nothing_is_missed_and_nothing_is_told_twice_under_concurrent_writers(v1
                     break
             token = watch.token
             watch.close()
-        watch = scene.watch(resume_token=token)
-        until(lambda: (seen["broken"].extend(watch.take(1)) or True) and len(seen["broken"]) >= len(stored_ways(scene)), 120)
+        seen["token"] = token
 
     threads = [threading.Thread(target=work, args=(stream,)) for stream in streams]
     threads += [threading.Thread(target=write) for _ in range(writers)]
@@ -156,10 +155,11 @@ def test_nothing_is_missed_and_nothing_is_told_twice_under_concurrent_writers(v1
     stop.set()
     for thread in threads[: len(streams)]:
         thread.join(60)
+    resumer.join(60)
     want = stored_ways(scene)
     sentinel = scene.task()
     seen["whole"] = first.take(len(want) + 1, seconds=60)
-    resumer.join(150)
+    seen["broken"] += scene.watch(resume_token=seen["token"]).take(len(want) + 1 - len(seen["broken"]), seconds=60)
     assert seen["whole"][-1].task == sentinel.name
     assert told(v1, seen["whole"][:-1]) == want
     assert told(v1, [e for e in seen["broken"] if e.task != sentinel.name]) == want
