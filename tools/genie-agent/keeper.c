@@ -21,6 +21,16 @@ struct order {
 // The keeper's own descriptors, from which on all others are closed.
 enum { CONTROL = 3, REPORT = 4, FIRST_CLOSED = 5 };
 
+// No handlers run that libraries have for forks; the child calls none of them. ThreadSanitizer does not know _Fork: its
+// own locks could stay locked in the child for ever.
+static pid_t fork_bare(void) {
+#ifdef __SANITIZE_THREAD__
+        return fork();
+#else
+        return _Fork();
+#endif
+}
+
 struct pipes {
         int control[2], report[2], output[2], errors[2], null;
 };
@@ -86,7 +96,7 @@ static int keep(pid_t command, int64_t kill_at_ms) {
 static void __attribute__((noreturn)) be_keeper(const struct keeper_command *command, struct pipes *pipes) {
         pid_t self = getpid();
         setpgid(0, 0); // a terminal's Ctrl-C is for the agent
-        pid_t child = _Fork();
+        pid_t child = fork_bare();
         if (child == 0)
                 become(command, pipes, self);
         int fork_error = errno;
@@ -121,8 +131,7 @@ static bool make_pipes(struct pipes *pipes) {
 
 bool keeper_start(const struct keeper_command *command, struct keeper *ret_keeper) {
         struct pipes pipes;
-        // _Fork: no handlers run that libraries have for forks; the child calls none of them.
-        pid_t process = make_pipes(&pipes) ? _Fork() : -1;
+        pid_t process = make_pipes(&pipes) ? fork_bare() : -1;
         if (process == 0)
                 be_keeper(command, &pipes);
         int error = errno;
