@@ -52,7 +52,8 @@ class Agent:
 
     def kill(self):
         self.process.kill()
-        self.process.wait()
+        status = self.process.wait()
+        assert status in (0, -signal.SIGKILL), f"the agent had ended with status {status}:\n{self.said()[-6000:]}"
 
     def wait(self):
         return self.process.wait(DEADLINE_SECONDS)
