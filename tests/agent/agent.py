@@ -53,7 +53,8 @@ class Agent:
     def kill(self):
         """What it had said until then has been heard when this returns. It is the platform's only agent."""
         self.process.kill()
-        self.process.wait()
+        status = self.process.wait()
+        assert status in (0, -signal.SIGKILL), f"the agent had ended with status {status}:\n{self.said()[-6000:]}"
         self.platform.wait(lambda: all(stream.agent_closed for stream in self.platform.streams), "the streams' ends")
 
     def wait(self):

@@ -114,7 +114,8 @@ class Genied:
 
     def kill(self):
         self.process.kill()
-        self.process.wait()
+        status = self.process.wait()
+        assert status in (0, -signal.SIGKILL), f"genied had ended with status {status}:\n{self.tail()}"
 
     def close(self):
         try:

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from calls import code_of, until
 from conftest import Organization, connections
-from genied import Details, refused
+from genied import BUILD, Details, refused
 from scanning import Scanner
 from tokens import Tokens
 
@@ -146,6 +146,7 @@ def test_an_import_that_a_stop_cut_off_goes_on_after_the_start(v1, make_scene):
         assert call.send(end=v1.ImportEnd(record_count=1)).findings.created == 1
 
 
+@pytest.mark.skipif(BUILD.name == "tsan", reason="ThreadSanitizer holds signals back while gRPC core waits")
 def test_a_second_signal_ends_it_at_once(make_scene):
     scene = make_scene()
     with scene.locked():

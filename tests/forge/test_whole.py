@@ -105,7 +105,8 @@ class Agent:
 
     def kill(self):
         self.process.kill()
-        self.process.wait()
+        status = self.process.wait()
+        assert status in (0, -signal.SIGKILL), f"the agent had ended with status {status}:\n{self.said()}"
 
     def close(self):
         if self.process and self.process.poll() is None:
