@@ -149,7 +149,7 @@ class Agent:
         return json.loads(rows)
 
     def pulls(self, task):
-        return self.repository.pull_requests(branch_of("acme", task.idempotency_key))
+        return self.repository.pull_requests(branch_of(task.name.split("/")[1], task.idempotency_key))
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def test_a_task_is_cancelled_in_the_middle(whole, proxy, request_, how, ending):
     assert fault.happened.wait(SECONDS), whole.said()
     whole.cancel(task, mode=how)
     task = whole.ended(task, whole.v1.Task.CANCELLED)
-    branch = branch_of("acme", task.idempotency_key)
+    branch = branch_of(task.name.split("/")[1], task.idempotency_key)
     made = {branch} if request_ == OPEN else set()
     assert whole.pulls(task) == [] and {name for name in whole.repository.branches() if name == branch} == made
     assert task.outputs.get("branch", "") == "".join(made) and "pull_request_number" not in task.outputs
