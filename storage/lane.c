@@ -39,7 +39,10 @@ static char *session_options(const struct lane_state *lane) {
         FILE *out = open_memstream(&text, &size);
         if (!out)
                 return NULL;
-        fprintf(out, "%s -c plan_cache_mode=force_generic_plan -c jit=off -c TimeZone=UTC -c statement_timeout=%u%s",
+        // A plan is kept, and may be made while a table is empty, when to read all of it is the cheapest.
+        fprintf(out,
+                "%s -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off -c TimeZone=UTC"
+                " -c statement_timeout=%u%s",
                 given, storage->config.timeout_ms[lane->number],
                 lane->kind->read_only ? " -c default_transaction_read_only=on" : "");
         if (role)

@@ -2,8 +2,7 @@
 -- in parallel, an element for each message of an agent's, and changes all of it in one transaction. Whatever it changes
 -- it finds by task, attempt, fence and agent; what is not found is fenced.
 --
--- What runs often is in PL/pgSQL, which keeps its plans: a function in SQL is parsed and planned at every call. A plan
--- may be made while a table is still empty, when to read all of it is the cheapest; enable_seqscan = off keeps that out.
+-- What runs often is in PL/pgSQL, which keeps its plans: a function in SQL is parsed and planned at every call.
 --
 -- Locks are taken in one order, so that nobody waits in a circle: sessions, then tasks' rows, then their leases, then
 -- their attempts, each by their ids. What many agents say at once comes in any order, and a statement locks rows as its
@@ -158,7 +157,7 @@ $$;
 
 -- Sessions that have ended.
 CREATE FUNCTION close_sessions(organization_ids uuid[], agent_ids uuid[], epochs bigint[], reasons text[]) RETURNS void
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 BEGIN
   UPDATE agent_sessions s SET disconnect_time = now(), disconnect_reason = ended.reason
@@ -186,7 +185,7 @@ $$;
 CALL make_system_function('find_new_sessions(uuid)');
 
 CREATE FUNCTION no_task_waits(organization_id uuid, kind smallint) RETURNS boolean
-  LANGUAGE plpgsql STABLE SET enable_seqscan = off
+  LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
   RETURN NOT EXISTS (SELECT FROM tasks_live t
@@ -202,7 +201,7 @@ CREATE FUNCTION claim_tasks(replica_id uuid, offer_limit interval, organization_
   RETURNS TABLE (item int, kind smallint, task_id uuid, organization_slug text, attempt int, fence bigint,
                  payload bytea, idempotency_key text, time_to_live_ms bigint, effect_keys text[],
                  effect_references text[], effect_attempts int[])
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -265,7 +264,7 @@ CALL make_system_function('claim_tasks(uuid, interval, uuid[], uuid[], bigint[],
 -- is told again, if it still does: that is looked at when the others are written, and what they have waited for.
 CREATE FUNCTION start_tasks(replica_id uuid, lease interval, organization_ids uuid[], task_ids uuid[], attempts int[],
                             fences bigint[], agent_ids uuid[]) RETURNS TABLE (item bigint, cancelling boolean)
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -300,7 +299,7 @@ CALL make_system_function('start_tasks(uuid, interval, uuid[], uuid[], int[], bi
 CREATE FUNCTION reject_tasks(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                              agent_ids uuid[], reasons text[], messages text[], permanent boolean[], after interval[])
   RETURNS TABLE (item bigint)
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -358,7 +357,7 @@ CREATE FUNCTION end_tasks(organization_ids uuid[], task_ids uuid[], attempts int
                           permanent boolean[], after interval[], outputs jsonb[], stdout_ends bigint[],
                           stderr_ends bigint[])
   RETURNS TABLE (item bigint, status smallint)
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -417,7 +416,7 @@ CALL make_system_function('end_tasks(uuid[], uuid[], int[], bigint[], uuid[], uu
 -- effects are written: it cannot be taken back, and the journal handed on, in between.
 CREATE FUNCTION note_effects(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                              agent_ids uuid[], keys text[], refs text[]) RETURNS TABLE (item bigint)
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -455,7 +454,7 @@ CALL make_system_function('note_effects(uuid[], uuid[], int[], bigint[], uuid[],
 CREATE FUNCTION append_logs(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                             agent_ids uuid[], streams smallint[], offsets bigint[], pieces bytea[], eofs boolean[])
   RETURNS TABLE (item bigint, stdout_offset bigint, stderr_offset bigint, stdout_end bigint, stderr_end bigint)
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -508,7 +507,7 @@ CALL make_system_function('append_logs(uuid[], uuid[], int[], bigint[], uuid[], 
 -- What agents answered to a Cancel (TaskCancellation.Answer): the items that are noted.
 CREATE FUNCTION answer_cancels(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
                                agent_ids uuid[], answers smallint[]) RETURNS TABLE (item bigint)
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -862,7 +861,7 @@ $$;
 -- What nobody needs any more: keys that have ended, but for an agent's newest, and attempts and journals of tasks that
 -- were filed when the logs of today's last day were. Task ids tell when they were made.
 CREATE FUNCTION sweep_remains(row_limit int, organization_ids uuid[]) RETURNS void
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 DECLARE
   long_ago uuid := (lpad(to_hex((extract(epoch FROM now() - interval '30 days') * 1000)::bigint), 12, '0')
@@ -896,7 +895,7 @@ REVOKE ALL ON FUNCTION sweep_remains(int, uuid[]) FROM genie_app;
 
 -- Tasks whose time to live has passed are DEAD; those of some organizations that ended a week ago are filed.
 CREATE FUNCTION sweep_tasks(row_limit int, organization_ids uuid[], OUT expired int, OUT filed int)
-  LANGUAGE plpgsql SET enable_seqscan = off
+  LANGUAGE plpgsql
 AS $$
 BEGIN
   WITH due AS (

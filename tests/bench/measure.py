@@ -479,9 +479,9 @@ class Agents:
 
 def measure_task_start(bench, rows):
     turns = {'task-start': [], 'task-start-p99': []}
-    bench.sql('VACUUM ANALYZE')  # what rows before this one have left, as autovacuum would have done by now
     bench.start_server()
     bench.work(LOG_AGENTS, 1, 1)
+    bench.sql('VACUUM ANALYZE')  # as autovacuum would have by now: others have left their tasks
     for number in range(bench.options.rounds):
         figures = bench.work(LOG_AGENTS, 1, None)
         cpu = per(figures, figures['all_tasks'])

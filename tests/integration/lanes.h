@@ -25,7 +25,8 @@ static const struct storage_statement read_that_writes = {
         "read_that_writes", "INSERT INTO numbers VALUES ($1::int4)", LANE_READ, 1, NULL};
 static const struct storage_statement read_session = {"read_session",
         "SELECT concat_ws(' ', current_user, current_setting('TimeZone'), current_setting('statement_timeout'), "
-        "current_setting('plan_cache_mode'), current_setting('default_transaction_read_only'), "
+        "current_setting('plan_cache_mode'), current_setting('enable_seqscan'), "
+        "current_setting('default_transaction_read_only'), "
         "current_setting('application_name'), $1::int4)",
         LANE_READ, 1, NULL};
 static const struct storage_statement write_number = {

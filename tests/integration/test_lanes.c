@@ -7,7 +7,7 @@ static void sessions_are_set_up(void **state) {
         struct storage *storage = lanes_start(&config);
         struct task task;
         char expected[VALUE_TEXT];
-        snprintf(expected, sizeof expected, "%s UTC 15s force_generic_plan on genied read 5", database.name);
+        snprintf(expected, sizeof expected, "%s UTC 15s force_generic_plan off on genied read 5", database.name);
         task_run(storage, &task, &read_session, 5);
         expect_outcome(&task, STORAGE_OK, expected);
         task_run(storage, &task, &read_that_writes, 1);

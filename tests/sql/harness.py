@@ -65,7 +65,7 @@ class Session:
             ['psql', '-X', '-q', '-v', 'VERBOSITY=verbose', '-d', url], text=True, encoding='utf-8',
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.send("\\pset format csv\n\\pset null '\\\\N'")
-        self.send("SET timezone = 'UTC'; SET plan_cache_mode = force_generic_plan;")
+        self.send("SET timezone = 'UTC'; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;")
         if role:
             self.send(f'SET ROLE {role};')
         self.answer()
