@@ -15,7 +15,7 @@ cached() { # NAME COMMAND…
 	shift
 	mkdir -p "$cache"
 	(
-		flock 8
+		flock 8 || exit
 		[ ! -e "$folder/ready" ] || exit 0
 		say "installing ${folder##*/} into $cache"
 		rm -rf "$folder" && mkdir "$folder" && "$@" "$folder" >"$log" 2>&1 && touch "$folder/ready"
