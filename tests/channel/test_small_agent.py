@@ -63,7 +63,7 @@ def test_a_cancel_ends_it_with_force_where_it_has_to(v1, scene, agent, start):
     until(lambda: scene.log_of(stubborn) == b"up\n")
     for task in (polite, stubborn):
         scene.cancel(task, grace={"seconds": 1})
-    assert scene.becomes(polite, "CANCELLED").cancellation.answer == v1.TaskCancellation.STOPPING
+    assert scene.becomes(polite, "CANCELLED").cancellation.answer == v1.TaskCancellation.STOPPED
     assert dict(scene.becomes(stubborn, "CANCELLED").outputs) == {"exit_status": "-9"}
 
 
