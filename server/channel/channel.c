@@ -44,6 +44,22 @@ bool channel_submit(struct channel *channel, struct storage_operation *operation
         return storage_submit(channel->config.storage, operation);
 }
 
+void errand_send(struct errand *errand, enum internal_statement statement, const ProtobufCMessage *message,
+        void (*done)(struct storage_operation *, enum storage_outcome, PGresult *)) {
+        errand->under_way = channel_submit(
+                errand->channel, &errand->operation, &errand->arena, statement, message, "", done);
+        if (!errand->under_way)
+                arena_drop(&errand->arena, /* wipe= */ false);
+}
+
+struct channel *errand_done(struct storage_operation *operation) {
+        struct errand *errand = (struct errand *)(void *)operation;
+        pthread_mutex_lock(&errand->channel->mutex);
+        arena_drop(&errand->arena, /* wipe= */ false);
+        errand->under_way = false;
+        return errand->channel;
+}
+
 // --- Organizations and sessions ---
 
 struct organization *organization_find(struct channel *channel, const char *id) {
@@ -368,6 +384,8 @@ struct channel *channel_new(const struct channel_config *config, char **ret_erro
         pthread_mutex_init(&channel->mutex, NULL);
         uuid_v7_text(channel->replica_id);
         make_batches(channel, &whole->containers);
+        channel->notices.channel = channel->cancels.channel = channel->strays.channel = channel->leaving.channel =
+                channel;
         snprintf(name, sizeof name, "genie_%s", channel->replica_id);
         channel->listener = listen_start(&(struct listen_config){
                 .url = config->database_url,
@@ -407,13 +425,9 @@ static void await(struct channel *channel, unsigned limit_ms) {
 }
 
 static void left(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result) {
-        struct channel *channel = (struct channel *)(void *)((char *)operation - offsetof(struct channel, leaving));
         (void)outcome; // where it fails, the lease lapses
         (void)result;
-        pthread_mutex_lock(&channel->mutex);
-        arena_drop(&channel->leaving.arena, /* wipe= */ false);
-        channel->leaving.under_way = false;
-        pthread_mutex_unlock(&channel->mutex);
+        pthread_mutex_unlock(&errand_done(operation)->mutex);
 }
 
 void channel_stop(struct channel *channel) {
@@ -424,11 +438,10 @@ void channel_stop(struct channel *channel) {
         await(channel, LEAVE_MS); // sessions that have just ended are noted
         pthread_mutex_lock(&channel->mutex);
         channel->stopped = true;
-        Devopsgenie__Internal__CancelsWanted replica = DEVOPSGENIE__INTERNAL__CANCELS_WANTED__INIT;
+        Devopsgenie__Internal__Replica replica = DEVOPSGENIE__INTERNAL__REPLICA__INIT;
         replica.replica_id = channel->replica_id;
         arena_init(&channel->leaving.arena, BIND_ARENA);
-        channel->leaving.under_way = channel_submit(channel, &channel->leaving.operation, &channel->leaving.arena,
-                INTERNAL_LEAVE_REPLICA, &replica.base, "", left);
+        errand_send(&channel->leaving, INTERNAL_LEAVE_REPLICA, &replica.base, left);
         pthread_mutex_unlock(&channel->mutex);
         await(channel, LEAVE_MS);
 }

@@ -36,8 +36,9 @@ struct organization {
 
 // A statement of the channel's own, one at a time.
 struct errand {
-        struct storage_operation operation;
-        struct arena arena;
+        struct storage_operation operation; // first
+        struct channel *channel;
+        struct arena arena; // of what the statement is given
         bool under_way;
 };
 
@@ -83,6 +84,13 @@ void channel_settle(struct channel *channel);
 bool channel_submit(struct channel *channel, struct storage_operation *operation, struct arena *arena,
         enum internal_statement statement, const ProtobufCMessage *message, const char *organization_id,
         void (*done)(struct storage_operation *, enum storage_outcome, PGresult *)) __attribute__((warn_unused_result));
+
+// Sends an errand with a message that lies in its arena, and drops that where it is not sent. `done` begins with
+// errand_done.
+void errand_send(struct errand *errand, enum internal_statement statement, const ProtobufCMessage *message,
+        void (*done)(struct storage_operation *, enum storage_outcome, PGresult *));
+// The channel whose errand has ended, its mutex locked; the errand may be sent again.
+struct channel *errand_done(struct storage_operation *operation);
 
 // The epoch of a session of the same agent that is newer; 0: there is none here.
 int64_t channel_newer(struct channel *channel, const struct session *session);

@@ -13,10 +13,12 @@ enum {
 
 void dispatch_ask(struct session *session) {
         struct organization *organization = session->organization;
+        if (!organization || !organization->waiting || session->ask_prev) // utlist's first has one too
+                return;
         bool some = false;
         for (int kind = 1; kind < KINDS; kind++)
                 some = some || session_free(session, kind) > 0;
-        if (!organization || !organization->waiting || !some || session->ask_prev) // utlist's first has one too
+        if (!some)
                 return;
         DL_APPEND2(organization->asking, session, ask_prev, ask_next);
         organization_changed(session->channel, organization, 0);

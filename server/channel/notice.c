@@ -30,10 +30,7 @@ void notice_add(struct channel *channel, unsigned changes, const char *organizat
 static void sent(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result) {
         (void)result;
         (void)outcome; // a hint that is lost is made up for by the others' own looks
-        struct channel *channel = (struct channel *)(void *)((char *)operation - offsetof(struct channel, notices));
-        pthread_mutex_lock(&channel->mutex);
-        arena_drop(&channel->notices.arena, /* wipe= */ false);
-        channel->notices.under_way = false;
+        struct channel *channel = errand_done(operation);
         notice_send(channel);
         pthread_mutex_unlock(&channel->mutex);
 }
@@ -48,13 +45,12 @@ void notice_send(struct channel *channel) {
         for (unsigned i = 0; notices.channels && i < channel->replica_count; i++)
                 notices.channels[notices.n_channels++] = arena_printf(arena, "genie_%s", channel->replicas[i]);
         notices.payload = arena_copy(arena, channel->notice, channel->notice_size);
-        channel->notices.under_way = notices.channels && notices.payload &&
-                                     channel_submit(channel, &channel->notices.operation, arena, INTERNAL_NOTIFY,
-                                             &notices.base, "", sent);
+        if (notices.channels && notices.payload)
+                errand_send(&channel->notices, INTERNAL_NOTIFY, &notices.base, sent);
+        else
+                arena_drop(arena, /* wipe= */ false);
         channel->notice_size = 0;
         channel->notice[0] = 0;
-        if (!channel->notices.under_way)
-                arena_drop(arena, /* wipe= */ false);
 }
 
 static void take_entry(struct channel *channel, const char *entry) {

@@ -183,10 +183,7 @@ void checks_done(struct channel *channel, const struct load *load, const PGresul
 // --- Cancels that are looked for because somebody said that there are some ---
 
 static void looked(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result) {
-        struct channel *channel = (struct channel *)(void *)((char *)operation - offsetof(struct channel, cancels));
-        pthread_mutex_lock(&channel->mutex);
-        arena_drop(&channel->cancels.arena, /* wipe= */ false);
-        channel->cancels.under_way = false;
+        struct channel *channel = errand_done(operation);
         if (outcome == STORAGE_OK) // else the next tick looks
                 take_rows(channel, NULL, result);
         channel_settle(channel);
@@ -208,20 +205,16 @@ void cancels_look(struct channel *channel) {
                         wanted.organization_ids[wanted.n_organization_ids++] = organization->id;
                         organization->changed &= ~(unsigned)CHANGE_CANCELS;
                 }
-        channel->cancels.under_way = wanted.n_organization_ids &&
-                                     channel_submit(channel, &channel->cancels.operation, arena, INTERNAL_FIND_CANCELS,
-                                             &wanted.base, "", looked);
-        if (!channel->cancels.under_way)
+        if (wanted.n_organization_ids)
+                errand_send(&channel->cancels, INTERNAL_FIND_CANCELS, &wanted.base, looked);
+        else
                 arena_drop(arena, /* wipe= */ false);
 }
 
 // --- Sessions that the database knows of and this replica does not ---
 
 static void compared(struct storage_operation *operation, enum storage_outcome outcome, PGresult *result) {
-        struct channel *channel = (struct channel *)(void *)((char *)operation - offsetof(struct channel, strays));
-        pthread_mutex_lock(&channel->mutex);
-        arena_drop(&channel->strays.arena, /* wipe= */ false);
-        channel->strays.under_way = false;
+        struct channel *channel = errand_done(operation);
         for (int row = 0; outcome == STORAGE_OK && row < PQntuples(result); row++) {
                 char organization_id[UUID_SIZE], agent_id[UUID_SIZE];
                 int64_t epoch = row_int(result, row, "session_epoch");
@@ -239,11 +232,8 @@ static void compared(struct storage_operation *operation, enum storage_outcome o
 void strays_look(struct channel *channel) {
         if (channel->strays.under_way || channel->stopped)
                 return;
-        Devopsgenie__Internal__CancelsWanted replica = DEVOPSGENIE__INTERNAL__CANCELS_WANTED__INIT;
+        Devopsgenie__Internal__Replica replica = DEVOPSGENIE__INTERNAL__REPLICA__INIT;
         replica.replica_id = channel->replica_id;
         arena_init(&channel->strays.arena, LOOK_ARENA);
-        channel->strays.under_way = channel_submit(channel, &channel->strays.operation, &channel->strays.arena,
-                INTERNAL_FIND_NEW_SESSIONS, &replica.base, "", compared);
-        if (!channel->strays.under_way)
-                arena_drop(&channel->strays.arena, /* wipe= */ false);
+        errand_send(&channel->strays, INTERNAL_FIND_NEW_SESSIONS, &replica.base, compared);
 }
