@@ -58,8 +58,7 @@ static char *read_ca_file(const char *path, char **ret_error) {
 
 static bool is_unix(const char *endpoint) { return strncmp(endpoint, "unix:", 5) == 0; }
 
-// A proxy that the environment names is no way to one's own machine.
-static bool is_local(const char *endpoint) {
+bool client_is_local(const char *endpoint) {
         return is_unix(endpoint) || strncmp(endpoint, "localhost:", 10) == 0 || strncmp(endpoint, "127.", 4) == 0 ||
                strncmp(endpoint, "[::1]", 5) == 0;
 }
@@ -101,7 +100,7 @@ static grpc_channel *make_channel(const struct client_settings *settings, bool l
                 {.type = GRPC_ARG_INTEGER, .key = key_timeout, .value.integer = 20000},
                 // Callers have a backoff of their own; core's would only add to it.
                 {.type = GRPC_ARG_INTEGER, .key = key_backoff, .value.integer = 500},
-                {.type = GRPC_ARG_INTEGER, .key = key_proxy, .value.integer = !is_local(settings->endpoint)},
+                {.type = GRPC_ARG_INTEGER, .key = key_proxy, .value.integer = !client_is_local(settings->endpoint)},
                 // A lasting stream that comes back wants a connection of its own, perhaps to another replica.
                 {.type = GRPC_ARG_INTEGER, .key = key_own, .value.integer = lasting},
         };

@@ -25,6 +25,9 @@ struct client_settings {
 struct client *client_new(const struct client_settings *settings, char **ret_error);
 void client_free(struct client *client);
 
+// Whether an endpoint is on this machine: to such a one a proxy that the environment names is no way.
+bool client_is_local(const char *endpoint);
+
 // Calls a unary method such as "/devopsgenie.v1.ScanService/GetScan". On success *ret_response is a message of that
 // type, to be freed with protobuf_c_message_free_unpacked(…, NULL); on failure *ret_error says why.
 bool client_call(struct client *client, const char *method, const ProtobufCMessage *request,

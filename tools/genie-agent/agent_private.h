@@ -10,7 +10,7 @@
 #include "tools/genie-agent/log.h"
 #include "tools/genie-agent/text.h"
 
-enum { JOBS_MAX = 1000, ANSWERS_MAX = 64, LEAVING_MAX = 4 };
+enum { JOBS_MAX = 1000, ANSWERS_MAX = 64, LEAVING_MAX = 4, HOUR_MS = 3600000 };
 
 // Says Hello → stands → leaves; the other edges are ends. session_state.dot is a drawing.
 enum session_state { SESSION_GREETING, SESSION_STANDING, SESSION_LEAVING };

@@ -1,5 +1,7 @@
 #include "tools/genie-agent/check_tls.h"
 
+#include "tools/client/client.h"
+
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <fcntl.h>
@@ -29,12 +31,10 @@ static const char *first_set(const char *const *names) {
         return value;
 }
 
-// The proxy that gRPC would use: the first of these that is set; none on the way to this machine (client.c).
+// The proxy that gRPC would use: the first of these that is set.
 static const char *find_proxy(const char *endpoint) {
         static const char *const names[] = {"grpc_proxy", "https_proxy", "http_proxy", NULL};
-        bool local = !strncmp(endpoint, "localhost:", 10) || !strncmp(endpoint, "127.", 4) ||
-                     !strncmp(endpoint, "[::1]", 5);
-        const char *proxy = local ? NULL : first_set(names);
+        const char *proxy = client_is_local(endpoint) ? NULL : first_set(names);
         return proxy ? proxy : "";
 }
 

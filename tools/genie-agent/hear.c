@@ -5,7 +5,7 @@
 #include "tools/genie-agent/key_store.h"
 #include "tools/genie-agent/spool.h"
 
-enum { NEW_KEY_WITHIN_MS = 2000, HOUR_MS = 3600000 };
+enum { NEW_KEY_WITHIN_MS = 2000 };
 
 typedef Devopsgenie__V1__PlatformMessage platform_message;
 

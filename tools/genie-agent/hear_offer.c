@@ -8,7 +8,6 @@ enum {
         FULL_RETRY_MS = 30000,
         FULL_CHECK_MS = 5000,
         ROOM_FOR_A_JOB = 64 << 10, // its effects and its result
-        HOUR_MS = 3600000,
 };
 
 // Why an offer is not taken; NULL: it is.
