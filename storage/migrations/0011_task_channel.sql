@@ -859,7 +859,7 @@ AS $$
 $$;
 
 -- What nobody needs any more: keys that have ended, but for an agent's newest, and attempts and journals of tasks that
--- were filed when the logs of today's last day were. Task ids tell when they were made.
+-- were filed 30 days ago, whose logs are gone. Only such tasks are looked at as were made before that: their ids tell.
 CREATE FUNCTION sweep_remains(row_limit int, organization_ids uuid[]) RETURNS void
   LANGUAGE plpgsql
 AS $$
