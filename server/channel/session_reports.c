@@ -425,6 +425,7 @@ static void add_piece(struct session *session, struct attempt *attempt, const De
         item->data.data = batch_bytes(batch, chunk->data.data + known, size);
         item->data.len = size;
         item->eof = chunk->eof;
+        item->session_epoch = session->epoch;
         attempt->log[part].accepted += (int64_t)size;
         if (chunk->eof && attempt->log[part].end == LOG_OPEN)
                 attempt->log[part].end = attempt->log[part].accepted;

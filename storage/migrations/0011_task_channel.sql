@@ -448,11 +448,13 @@ END
 $$;
 CALL make_system_function('note_effects(uuid[], uuid[], int[], bigint[], uuid[], text[], text[])');
 
--- Pieces of logs. The pieces of one part of an attempt's log follow each other; all of an attempt's go in if the first
--- ones begin where its log ends, and none goes beyond the end that was told of its part, else none. For each attempt (by
--- its first piece, `item`) how far its log is now (NULL: fenced), and where it ends.
+-- Pieces of logs. What a session says of one part of an attempt's log follows each other; all that it says of an attempt
+-- goes in if the first pieces begin where its log ends, and none goes beyond the end that was told of its part, else
+-- none: where a session says again what the one before it said, one of the two goes in. For each attempt and session (by
+-- its first piece, `item`) how far the attempt's log is now (NULL: fenced), and where it ends.
 CREATE FUNCTION append_logs(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],
-                            agent_ids uuid[], streams smallint[], offsets bigint[], pieces bytea[], eofs boolean[])
+                            agent_ids uuid[], streams smallint[], offsets bigint[], pieces bytea[], eofs boolean[],
+                            epochs bigint[])
   RETURNS TABLE (item bigint, stdout_offset bigint, stderr_offset bigint, stdout_end bigint, stderr_end bigint)
   LANGUAGE plpgsql
 AS $$
@@ -461,17 +463,17 @@ BEGIN
   PERFORM lock_attempts($1, $2, $3);
   RETURN QUERY
     WITH piece AS (
-      SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) WITH ORDINALITY
-                    piece (organization_id, task_id, attempt, fence, agent_id, stream, log_offset, data, eof, item)
+      SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY
+                    piece (organization_id, task_id, attempt, fence, agent_id, stream, log_offset, data, eof, epoch, item)
     ), part AS (
-      SELECT organization_id, task_id, attempt, fence, agent_id, min(item) AS item,
+      SELECT organization_id, task_id, attempt, fence, agent_id, epoch, min(item) AS item,
              min(log_offset) FILTER (WHERE stream = 1) AS stdout_begin,
              max(log_offset + length(data)) FILTER (WHERE stream = 1) AS stdout_next,
              bool_or(eof) FILTER (WHERE stream = 1) AS stdout_eof,
              min(log_offset) FILTER (WHERE stream = 2) AS stderr_begin,
              max(log_offset + length(data)) FILTER (WHERE stream = 2) AS stderr_next,
              bool_or(eof) FILTER (WHERE stream = 2) AS stderr_eof
-        FROM piece GROUP BY organization_id, task_id, attempt, fence, agent_id
+        FROM piece GROUP BY organization_id, task_id, attempt, fence, agent_id, epoch
     ), moved AS (
       UPDATE task_attempts a
          SET stdout_offset = coalesce(p.stdout_next, a.stdout_offset),
@@ -485,11 +487,11 @@ BEGIN
          AND coalesce(p.stdout_begin, a.stdout_offset) = a.stdout_offset
          AND coalesce(p.stderr_begin, a.stderr_offset) = a.stderr_offset
          AND coalesce(p.stdout_next <= a.stdout_end, true) AND coalesce(p.stderr_next <= a.stderr_end, true)
-      RETURNING a.organization_id, a.task_id, a.attempt, a.fence, a.agent_id, a.stdout_offset, a.stderr_offset
+      RETURNING a.organization_id, a.task_id, a.attempt, a.fence, a.agent_id, p.epoch, a.stdout_offset, a.stderr_offset
     ), written AS (
       INSERT INTO task_logs (organization_id, task_id, attempt, stream, log_offset, data)
         SELECT organization_id, task_id, attempt, stream, log_offset, data
-          FROM (SELECT piece.* FROM piece JOIN moved USING (organization_id, task_id, attempt, fence, agent_id)
+          FROM (SELECT piece.* FROM piece JOIN moved USING (organization_id, task_id, attempt, fence, agent_id, epoch)
                  ORDER BY item) piece
          WHERE length(data) > 0
     )
@@ -502,7 +504,7 @@ BEGIN
        AND a.fence = p.fence AND a.agent_id = p.agent_id AND a.outcome <> 'LEASE_LOST';
 END
 $$;
-CALL make_system_function('append_logs(uuid[], uuid[], int[], bigint[], uuid[], smallint[], bigint[], bytea[], boolean[])');
+CALL make_system_function('append_logs(uuid[], uuid[], int[], bigint[], uuid[], smallint[], bigint[], bytea[], boolean[], bigint[])');
 
 -- What agents answered to a Cancel (TaskCancellation.Answer): the items that are noted.
 CREATE FUNCTION answer_cancels(organization_ids uuid[], task_ids uuid[], attempts int[], fences bigint[],

@@ -154,7 +154,8 @@ class Clock:
 
 class Postgres:
     """A PostgreSQL of the test's own, that keeps what it acknowledged through kill -9: synchronous_commit is on. (fsync
-    is off: the kernel outlives it.) It goes by a clock of its own."""
+    is off: the kernel outlives it. A kill may tear a page that is being written, so they are in the WAL whole.) It goes
+    by a clock of its own."""
 
     def __init__(self, folder):
         self.folder, self.clock = Path(folder), Clock()
@@ -171,7 +172,7 @@ class Postgres:
 
     def start(self):
         self.url = self.bash(
-            f"postgres_start {self.folder} 'fsync = off' 'full_page_writes = off'; postgres_url postgres postgres",
+            f"postgres_start {self.folder} 'fsync = off'; postgres_url postgres postgres",
             **self.clock.environment,
         )
 

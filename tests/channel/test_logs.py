@@ -218,6 +218,28 @@ def test_chunks_of_a_lapsed_attempt_are_fenced(v1, scene, running):
     assert stored(scene, offer) == b"abc"
 
 
+@pytest.mark.parametrize("cut", [6, 4, 2])
+def test_what_two_sessions_say_of_one_log_is_written_once(v1, scene, agent, running, cut):
+    """A session says again what the one before it has said, while that still waits to be written."""
+    stream, offer = running
+    busy = scene.agent().stream()
+    first = busy.start(scene.task())
+    uid = first.task.rpartition("/")[2]
+    with scene.transaction() as psql:
+        psql(f"SELECT 1 FROM task_attempts WHERE task_id = '{uid}' FOR UPDATE")
+        busy.log(first, b"x")
+        until(scene.waiting)
+        stream.log(offer, b"abcdef"[:cut])
+        stream.log(offer, b"abcdef"[cut:], cut, eof=True)
+        stream.barrier()
+        again = agent.stream(running=[v1.RunningTask(**named(offer))])
+        again.log(offer, b"abcd")
+        again.log(offer, b"ef", 4, eof=True)
+        again.barrier()
+    again.acked(offer, 6)
+    assert stored(scene, offer) == b"abcdef" == scene.log_of(scene.get(offer))
+
+
 # --- Limits ---
 
 

@@ -158,11 +158,12 @@ class ChannelCase(DatabaseCase):
             items__reference=[e[2] for e in effects]))
 
     def append_rows(self, *pieces):
-        """Pieces are (attempt, stream, offset, data[, eof])."""
+        """Pieces are (attempt, stream, offset, data[, eof[, epoch]])."""
         return self.system.rows(
             'internal/append_logs', **columns([p[0] for p in pieces]), items__stream=[p[1] for p in pieces],
             items__log_offset=[p[2] for p in pieces], items__data=[p[3] for p in pieces],
-            items__eof=[len(p) > 4 and p[4] for p in pieces])
+            items__eof=[len(p) > 4 and p[4] for p in pieces],
+            items__session_epoch=[p[5] if len(p) > 5 else 1 for p in pieces])
 
     def append(self, *pieces):
         """How far each attempt's log is then: (stdout, stderr)."""

@@ -476,6 +476,14 @@ class Logs(ChannelCase):
         self.assertEqual(self.append((attempt, 1, 3, b'def'), (attempt, 2, 1, b'x')), [(3, 0)])
         self.assertEqual(self.log(attempt), b'abc')
 
+    def test_of_what_two_sessions_say_at_once_one_goes_in(self):
+        attempt = self.worker().run()
+        rows = self.append_rows((attempt, 1, 0, b'abc'), (attempt, 1, 0, b'ab', False, 2), (attempt, 1, 3, b'de'),
+                                (attempt, 1, 2, b'c', True, 2))
+        self.assertEqual(sorted(int(row['item']) for row in rows), [1, 2])
+        self.assertEqual({row['stdout_offset'] for row in rows}, {str(len(self.log(attempt)))})
+        self.assertIn(self.log(attempt), (b'abcde', b'abc'))
+
     def test_an_empty_piece_that_ends_it(self):
         attempt = self.worker().run()
         self.assertEqual(self.append((attempt, 2, 0, b'', True)), [(0, 0)])
