@@ -417,8 +417,9 @@ class Time(ChannelCase):
     def test_keys_that_have_ended_are_removed(self):
         """But for an agent's newest, which says what it had."""
         worker = self.worker()
-        for overlap in ('1 hour', '0 seconds', '0 seconds'):
-            worker.session.call('agent_service/rotate_agent_key', agent_id=worker.agent, new_id=str(uuid.uuid4()),
+        for n, overlap in enumerate(('1 hour', '0 seconds', '0 seconds')):  # ids grow, as UUIDv7 do
+            worker.session.call('agent_service/rotate_agent_key', agent_id=worker.agent,
+                                new_id=f'ffffffff-0000-7000-8000-00000000000{n}',
                                 key_prefix='dga_' + uuid.uuid4().hex[:12], secret_sha256=bytes(32), in_channel=False,
                                 overlap=overlap, etag='')
         keys = lambda: self.admin.value(f"SELECT count(*) FROM agent_keys WHERE agent_id = '{worker.agent}'")
