@@ -161,7 +161,7 @@ static void start_events(struct call *call, struct watch *watch, const char *tok
         } else if (*token && !read_token(watch, token)) {
                 call_refuse_field(call, "resume_token", "is not the resume_token of a message of this stream");
         } else {
-                if (!*token) { // from now on: what is below the bound of the first look
+                if (!*token) { // from now on: behind the last event that the first look sees
                         memcpy(watch->position, "0", 2);
                         memcpy(watch->sequence, "0", 2);
                 }
@@ -175,7 +175,7 @@ static void start_events(struct call *call, struct watch *watch, const char *tok
 
 static void give_position(struct call *call) {
         struct watch *watch = call->state;
-        // Nothing is below the bound and above the highest position: the first look learns the bound alone.
+        // Nothing is above the highest position: the first look learns alone where the last event is.
         give(call, 0, watch->told ? watch->position : "18446744073709551615");
         give(call, 1, watch->sequence);
 }
@@ -184,11 +184,18 @@ static void token_of(const char *position, const char *sequence, char ret_token[
         snprintf(ret_token, POSITION_SIZE + NUMBER_SIZE, "%s:%s", position, sequence);
 }
 
+// The watch goes on at a row's event. A position is always that of an event, which is durable; a transaction's that wrote
+// none may be given to another one after PostgreSQL's crash.
+static void move_to(struct watch *watch, const PGresult *result, int row, const char *position, const char *sequence) {
+        row_text(result, row, position, watch->position, sizeof watch->position);
+        snprintf(watch->sequence, sizeof watch->sequence, "%lld", (long long)row_int(result, row, sequence));
+}
+
 // A position that no event of this database can have had yet.
 static bool is_ahead(const struct watch *watch, const PGresult *result) {
         char bound[POSITION_SIZE];
         row_text(result, 0, "bound", bound, sizeof bound);
-        return strtoull(watch->position, NULL, 10) > strtoull(bound, NULL, 10);
+        return strtoull(watch->position, NULL, 10) >= strtoull(bound, NULL, 10);
 }
 
 // Takes over a page of events. The rows' positions are the watch's from then on.
@@ -199,14 +206,12 @@ static void take_events(struct call *call, PGresult *result, void (*tell)(struct
         watch->looking = false;
         if (!watch->told) {
                 watch->told = true;
-                row_text(result, 0, "bound", watch->position, sizeof watch->position);
+                move_to(watch, result, 0, "last_position", "last_sequence");
                 tell(call, result, -1);
                 watch->again = true;
         } else if (!PQgetisnull(result, 0, PQfnumber(result, "position"))) {
                 for (int row = 0; row < PQntuples(result); row++) {
-                        row_text(result, row, "position", watch->position, sizeof watch->position);
-                        snprintf(watch->sequence, sizeof watch->sequence, "%lld",
-                                (long long)row_int(result, row, "sequence"));
+                        move_to(watch, result, row, "position", "sequence");
                         tell(call, result, row);
                 }
                 watch->again = true;
@@ -218,8 +223,8 @@ static void take_events(struct call *call, PGresult *result, void (*tell)(struct
                 return;
         } else {
                 // Others' events that were passed over are not looked at again.
-                row_text(result, 0, "bound", watch->position, sizeof watch->position);
-                memcpy(watch->sequence, "0", 2);
+                if (row_int(result, 0, "last_sequence"))
+                        move_to(watch, result, 0, "last_position", "last_sequence");
                 if (row_bool(result, 0, "more_comes")) { // behind a transaction that still runs: soon
                         watch->hold = now_ns() + HOLD_NS;
                         lock(call);

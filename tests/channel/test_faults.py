@@ -16,6 +16,7 @@ import time
 import uuid
 from pathlib import Path
 
+import grpc
 import pytest
 from calls import until
 from genied import free_port
@@ -256,6 +257,57 @@ def test_deaths_of_all_kinds_at_random(world):
     stop.set()
     assert not maker.is_alive()
     world.check()
+
+
+FORGETTABLE = """
+CREATE TEMPORARY TABLE junk (number int);
+DO $$ BEGIN
+  FOR i IN 1..1000 LOOP
+    BEGIN
+      INSERT INTO junk VALUES (i);
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+  END LOOP;
+  RAISE 'this is rolled back';
+END $$
+"""
+
+
+@pytest.mark.parametrize("kind", ["task", "agent"])
+def test_a_token_outlives_transactions_that_a_crash_forgets(postgres, make_server, make_scene, kind):
+    """PostgreSQL gives the numbers of transactions that left nothing durable to others after its crash. What one of
+    them writes is told to who comes back with a token from before."""
+    server = make_server()
+    scene = make_scene(server)
+    make, watch = {"task": (scene.task, scene.watch), "agent": (scene.agent, scene.watch_agents)}[kind]
+    make()
+    xmax = "SELECT pg_snapshot_xmax(pg_current_snapshot())"
+    writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"
+    for _ in range(10):  # the server's next second makes durable what was before it
+        until(lambda: called(watch)).close()
+        os.kill(int(server.database.query(writer)), signal.SIGSTOP)  # else it does, sooner
+        with contextlib.suppress(AssertionError):
+            server.database.query(FORGETTABLE)
+        before, seen = int(server.database.query(xmax)), watch()
+        postgres.kill()
+        seen.close()
+        postgres.start()
+        if int(server.database.query(xmax)) < before:
+            break
+    else:
+        pytest.fail("PostgreSQL forgets nothing")
+    made = until(lambda: called(make))
+    told = until(lambda: called(lambda: watch(resume_token=seen.token).take(1)[0]))
+    assert getattr(told, kind) == made.name
+
+
+def called(call):
+    """What it returns; None while the server has not found its database again."""
+    try:
+        return call()
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.UNAVAILABLE:
+            raise
 
 
 # --- Connections ---
