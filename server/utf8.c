@@ -22,6 +22,13 @@ size_t utf8_sequence(const unsigned char *at, const unsigned char *end) {
         return size;
 }
 
+size_t utf8_length(const char *text) {
+        size_t count = 0;
+        for (; *text; text++)
+                count += (*text & 0xc0) != 0x80;
+        return count;
+}
+
 void utf8_mend(char *text) {
         unsigned char *at = (unsigned char *)text, *end = at + strlen(text);
         while (at < end) {

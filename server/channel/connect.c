@@ -19,8 +19,6 @@ enum {
         BUDGET_FIRST = 1000,
         RETRY_SUPERSEDED_MS = 60000,
         RETRY_DRAINING_MS = 1000,
-        LABEL_MAX = 100,
-        OUTPUT_MAX = 2000,
 };
 
 static void finish(struct call *call, enum code code, const char *reason, const char *text) {
@@ -32,30 +30,6 @@ static void finish(struct call *call, enum code code, const char *reason, const 
 static void lock(struct call *call) { pthread_mutex_lock(&server_channel(call->server)->mutex); }
 
 static void unlock(struct call *call) { pthread_mutex_unlock(&server_channel(call->server)->mutex); }
-
-// --- What a map may hold: its fields have no rules of their own ---
-
-static bool fits(const char *text, size_t max) {
-        size_t characters = 0;
-        for (; *text && characters <= max; text++)
-                characters += (*text & 0xc0) != 0x80;
-        return characters <= max;
-}
-
-static bool check_labels(struct call *call, const Hello *hello) {
-        for (size_t i = 0; i < hello->n_labels; i++)
-                if (!fits(hello->labels[i]->key, LABEL_MAX) || !fits(hello->labels[i]->value, LABEL_MAX))
-                        return call_refuse_field(call, "hello.labels", "has one of more than %d characters", LABEL_MAX);
-        return true;
-}
-
-static bool check_outputs(struct call *call, const Devopsgenie__V1__Result *result) {
-        for (size_t i = 0; i < result->n_outputs; i++)
-                if (!fits(result->outputs[i]->key, OUTPUT_MAX) || !fits(result->outputs[i]->value, OUTPUT_MAX))
-                        return call_refuse_field(
-                                call, "result.outputs", "has one of more than %d characters", OUTPUT_MAX);
-        return true;
-}
 
 // --- Hello ---
 
@@ -297,8 +271,6 @@ static void say_hello(struct call *call, const WorkerMessage *message) {
                         "this server speaks version %d of the protocol, and none of the agent's", PROTOCOL_VERSION);
                 call_refusal_metadata(call, "supported", "1");
                 stream_finish(call);
-        } else if (!check_labels(call, hello)) {
-                stream_finish(call);
         } else if (is_draining(call)) {
                 struct session *session = new_session(call, message);
                 call->state = session;
@@ -342,9 +314,7 @@ static void message(struct call *call, ProtobufCMessage *received) {
                 say_hello(call, message);
                 return;
         }
-        bool is_result = message->part_case == DEVOPSGENIE__V1__WORKER_MESSAGE__PART_RESULT;
-        if (!validate_message(call, call->method->rules, received) ||
-                (is_result && !check_outputs(call, message->result))) {
+        if (!validate_message(call, call->method->rules, received)) {
                 stream_finish(call);
                 return;
         }

@@ -1,6 +1,7 @@
 #include "server/rpc/validate.h"
 
 #include "server/rpc/name.h"
+#include "server/utf8.h"
 #include "storage/convert.h"
 
 #include <google/protobuf/duration.pb-c.h>
@@ -23,13 +24,6 @@ static void wrong(const struct check *check, const ProtobufCFieldDescriptor *fie
         call_refuse_field(check->call, arena_printf(&check->call->arena, "%s%s", check->path, field->name), "%s", why);
 }
 
-static size_t code_points(const char *text) {
-        size_t count = 0;
-        for (; *text; text++)
-                count += (*text & 0xc0) != 0x80;
-        return count;
-}
-
 static bool is_email(const char *text) {
         size_t size = strlen(text);
         const char *at = strchr(text, '@');
@@ -43,7 +37,7 @@ static bool is_email(const char *text) {
 
 static void check_text(const struct check *check, const ProtobufCFieldDescriptor *field, const struct field_rule *rule,
         const char *text) {
-        size_t size = code_points(text), max = rule->max_length ? rule->max_length : TEXT_MAX;
+        size_t size = utf8_length(text), max = rule->max_length ? rule->max_length : TEXT_MAX;
         char *problem = NULL;
         if (!size)
                 return;
@@ -139,11 +133,11 @@ static void check_entries(
                 for (unsigned j = 0; j < entry->n_fields; j++) {
                         const char *const *text = member(
                                 ((ProtobufCMessage *const *)value)[i], entry->fields[j].offset);
-                        if (strlen(*text) > max)
+                        if (utf8_length(*text) > max)
                                 wrong(check, field,
                                         arena_printf(&check->call->arena,
-                                                "the %s of entry %zu is longer than %zu bytes", entry->fields[j].name,
-                                                i, max));
+                                                "the %s of entry %zu is longer than %zu characters",
+                                                entry->fields[j].name, i, max));
                 }
 }
 
@@ -157,9 +151,10 @@ static void check_repeated(const struct check *check, const ProtobufCFieldDescri
         }
         size_t element = rule->max_element_length ? rule->max_element_length : TEXT_MAX;
         for (size_t i = 0; field->type == PROTOBUF_C_TYPE_STRING && i < count; i++)
-                if (strlen(((char *const *)value)[i]) > element) {
+                if (utf8_length(((char *const *)value)[i]) > element) {
                         wrong(check, field,
-                                arena_printf(&check->call->arena, "element %zu is longer than %zu bytes", i, element));
+                                arena_printf(
+                                        &check->call->arena, "element %zu is longer than %zu characters", i, element));
                         return;
                 }
         if (rule->max_element_length && field_is_map(field))

@@ -2,6 +2,7 @@
 // scan RUNNING with a lapsed lease: the next import of the same results continues it, any other takes its place.
 #include "server/rpc/call.h"
 #include "server/rpc/validate.h"
+#include "server/utf8.h"
 #include "storage/row.h"
 
 #include <devopsgenie/v1/scan_service.pb-c.h>
@@ -86,13 +87,7 @@ static void begin(struct call *call, const Request *request) {
 // --- A batch ---
 
 static bool too_long(const char *text, size_t max) {
-        size_t size = strlen(text);
-        if (size <= max)
-                return false;
-        size_t count = 0;
-        for (; *text; text++)
-                count += (*text & 0xc0) != 0x80;
-        return count > max;
+        return strlen(text) > max && utf8_length(text) > max;
 }
 
 // Why a result is refused; NULL where it is good.

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { PAYLOAD_MAX = 1 << 20, LABEL_MAX = 100 };
+enum { PAYLOAD_MAX = 1 << 20 };
 
 typedef Devopsgenie__V1__Task Task;
 typedef Devopsgenie__V1__TaskPayload Payload;
@@ -92,19 +92,10 @@ static const char *checked_kind(struct call *call, const Payload *payload) {
         }
 }
 
-// At most LABEL_MAX characters: bytes that continue one do not count.
-static bool is_label(const char *text) {
-        size_t size = 0;
-        for (; *text; text++)
-                size += (*text & 0xc0) != 0x80;
-        return size <= LABEL_MAX;
-}
-
 static bool check_labels(struct call *call, const Task *task) {
         for (size_t i = 0; i < task->n_labels; i++)
-                if (!*task->labels[i]->key || !is_label(task->labels[i]->key) || !is_label(task->labels[i]->value))
-                        return call_refuse_field(call, "task.labels",
-                                "has an empty key, or a key or value of more than %d characters", LABEL_MAX);
+                if (!*task->labels[i]->key)
+                        return call_refuse_field(call, "task.labels", "has an empty key");
         return true;
 }
 

@@ -162,9 +162,9 @@ def test_an_attempt_lives_for_as_long_as_it_is_renewed_and_no_longer(v1, scene, 
 def test_a_result_ends_the_task(v1, scene, agent):
     stream, task = agent.stream(), scene.task()
     offer = stream.start(task)
-    stream.finish(offer, outputs={"exit_status": "0", "ü": "x" * 2000})
+    stream.finish(offer, outputs={"exit_status": "0", "ü": "é" * 2000})
     got = scene.get(task)
-    assert got.state == v1.Task.SUCCEEDED and dict(got.outputs) == {"exit_status": "0", "ü": "x" * 2000}
+    assert got.state == v1.Task.SUCCEEDED and dict(got.outputs) == {"exit_status": "0", "ü": "é" * 2000}
     assert got.HasField("end_time") and not got.HasField("failure") and got.agent == agent.name
     assert not agent.get().running_tasks
 
@@ -250,7 +250,7 @@ def test_a_permanent_failure_fails_the_task(v1, scene, agent):
     assert got.state == v1.Task.FAILED and got.failure.reason == "MERGE_CONFLICT" and got.failure.permanent
 
 
-@pytest.mark.parametrize("outputs", [{str(n): "" for n in range(51)}, {"k": "x" * 2001}])
+@pytest.mark.parametrize("outputs", [{str(n): "" for n in range(51)}, {"k": "é" * 2001}])
 def test_a_result_with_too_many_outputs_is_a_message_that_is_not_valid(scene, agent, outputs):
     stream, task = agent.stream(), scene.task()
     stream.result(stream.start(task), outputs=outputs)

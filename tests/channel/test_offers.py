@@ -175,6 +175,13 @@ def test_a_task_goes_to_an_agent_that_has_all_its_labels(scene):
     one.barrier()
 
 
+def test_a_label_as_long_as_they_come(scene):
+    labels = {"é" * 100: "ü" * 100}
+    stream = scene.agent().stream(labels=labels)
+    stream.credits(1)
+    stream.offered(scene.task(labels=labels))
+
+
 def test_a_task_goes_to_its_target(scene):
     one, two = scene.agent(), scene.agent()
     task = scene.task(target_agent=two.name)

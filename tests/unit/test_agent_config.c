@@ -135,6 +135,14 @@ static void test_other_mistakes(void **) {
         assert_false(READ(&config, ARGUMENT("--labels=a")));
         assert_non_null(strstr(said, "labels are NAME=VALUE"));
         agent_config_drop(&config);
+        char label[200];
+        snprintf(label, sizeof label, "--labels=%099d\u00e4=x", 0);
+        assert_true(READ(&config, label));
+        agent_config_drop(&config);
+        snprintf(label, sizeof label, "--labels=%0100d\u00e4=x", 0);
+        assert_false(READ(&config, label));
+        assert_non_null(strstr(said, "at most 100 characters"));
+        agent_config_drop(&config);
         setenv("GENIE_AGENT_CONFIG", "/no/such/file", 1);
         assert_false(READ(&config));
         assert_non_null(strstr(said, "/no/such/file"));

@@ -75,11 +75,18 @@ static void test_mend(void **) {
         }
 }
 
+static void test_length(void **) {
+        assert_int_equal(utf8_length(""), 0);
+        assert_int_equal(utf8_length("plain"), 5);
+        assert_int_equal(utf8_length("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80"), 5);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_every_code_point_in_every_size),
                 cmocka_unit_test(test_every_cut_and_every_second_byte),
                 cmocka_unit_test(test_mend),
+                cmocka_unit_test(test_length),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

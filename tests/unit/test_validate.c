@@ -246,9 +246,9 @@ static void test_lists(void **) {
         importing.coverage.n_services = 1001;
         assert_refused(call, "header.coverage.services", "has 1001 elements; at most 1000 are allowed");
         importing.coverage.n_services = 3;
-        names[2] = repeat("a", 101);
-        assert_refused(call, "header.coverage.services", "element 2 is longer than 100 bytes");
-        names[2][100] = 0;
+        names[2] = repeat("é", 101);
+        assert_refused(call, "header.coverage.services", "element 2 is longer than 100 characters");
+        names[2][200] = 0;
         assert_valid(call);
         free(names[2]);
         importing.coverage.n_services = 0;

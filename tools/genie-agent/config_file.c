@@ -1,5 +1,6 @@
 #include "tools/genie-agent/config_file.h"
 
+#include "server/utf8.h"
 #include "tools/genie-agent/text.h"
 
 #include <stdarg.h>
@@ -17,7 +18,7 @@ bool config_wrong(const char *format, ...) {
 bool config_add_label(struct agent_config *config, const char *name, const char *value) {
         if (config->label_count == LABELS_MAX)
                 return config_wrong("there are at most %d labels", LABELS_MAX);
-        if (strlen(name) > 100 || strlen(value) > 100)
+        if (utf8_length(name) > 100 || utf8_length(value) > 100)
                 return config_wrong("a label's name and value have at most 100 characters");
         config->labels[config->label_count].name = name;
         config->labels[config->label_count++].value = value;

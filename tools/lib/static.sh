@@ -9,8 +9,9 @@ static_gcc_werror() {
 
 static_clang_format() { c_files | xargs clang-format-16 --dry-run -Werror; }
 
-# The fuzzers are built by another compiler, elsewhere. Needs the generated headers and compile_commands.json of static_gcc_werror. Warnings are gcc's business, with the house's flags. A
-# file that clang-tidy does not end with in two minutes is one that it, or its reader, cannot cope with.
+# The fuzzers are built by another compiler, elsewhere. Needs the generated headers and compile_commands.json of
+# static_gcc_werror. Warnings are gcc's business, with the house's flags. A file that clang-tidy does not end with in two
+# minutes is one that it, or its reader, cannot cope with.
 static_clang_tidy() {
 	local tidy='timeout 120 clang-tidy-16 -p build/static --quiet --warnings-as-errors="*" \
 		--extra-arg=-w "$0" || [ $? != 124 ] || echo "$0: not done in 120 s"'
