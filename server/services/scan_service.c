@@ -86,9 +86,7 @@ static void begin(struct call *call, const Request *request) {
 
 // --- A batch ---
 
-static bool too_long(const char *text, size_t max) {
-        return strlen(text) > max && utf8_length(text) > max;
-}
+static bool too_long(const char *text, size_t max) { return strlen(text) > max && utf8_length(text) > max; }
 
 // Why a result is refused; NULL where it is good.
 static const char *problem(const struct import *import, const Evaluation *evaluation, const char **ret_reason) {
