@@ -184,8 +184,8 @@ static void token_of(const char *position, const char *sequence, char ret_token[
         snprintf(ret_token, POSITION_SIZE + NUMBER_SIZE, "%s:%s", position, sequence);
 }
 
-// The watch goes on at a row's event. A position is always that of an event, which is durable; a transaction's that wrote
-// none may be given to another one after PostgreSQL's crash.
+// The watch goes on at a row's event. A position is always that of an event, which is durable; a transaction's that
+// wrote none may be given to another one after PostgreSQL's crash.
 static void move_to(struct watch *watch, const PGresult *result, int row, const char *position, const char *sequence) {
         row_text(result, row, position, watch->position, sizeof watch->position);
         snprintf(watch->sequence, sizeof watch->sequence, "%lld", (long long)row_int(result, row, sequence));
