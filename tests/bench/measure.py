@@ -381,7 +381,7 @@ class Imports:
     def copy(self, source, target):
         """Writes what an import made in one organization out, and copies it into another. The seconds of the latter."""
         bench = self.bench
-        lines = []
+        lines = ['SET enable_seqscan = off;\n']  # as in genied's sessions: else foreign keys may scan what grows
         for table in IMPORTED:
             columns = bench.sql(f"SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute "
                                 f"WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped")

@@ -58,6 +58,16 @@ class Catalogue(ChannelCase):
                   JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = conkey[1] WHERE contype = 'f'"""):
             self.assertEqual(row['first'], 'organization_id', row)
 
+    def test_no_two_indexes_can_be_mistaken_for_each_other(self):
+        """The planner multiplies what an organization and, say, an account select, though one implies the other. Of two
+        indexes that begin with both it may take the wrong one, and read all that the account has."""
+        self.assertEqual(self.session(None).sql("""
+            SELECT a.indexrelid::regclass AS one, b.indexrelid::regclass AS other FROM pg_index a
+              JOIN pg_index b ON b.indrelid = a.indrelid AND b.indexrelid > a.indexrelid
+                             AND b.indkey[0] = a.indkey[0] AND b.indkey[1] = a.indkey[1]
+              JOIN pg_class c ON c.oid = a.indrelid AND c.relnamespace = 'public'::regnamespace
+             WHERE a.indpred IS NULL AND b.indpred IS NULL"""), [])
+
     def everything_about_a_task(self, organization):
         """A row in each table of agents and tasks."""
         attempt = self.worker(organization).run()

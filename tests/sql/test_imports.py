@@ -301,6 +301,17 @@ class Imports(DatabaseCase):
                 seen = {(r['result']['check'], r['result']['resource_uid']) for r in records}
                 self.assertLessEqual(failing, seen)
 
+    def test_a_finding_costs_one_look_at_its_resource(self):
+        """The foreign key's plan is kept with the session, and may have been made while there was next to nothing."""
+        def reads():
+            self.session_.sql('SELECT pg_stat_force_next_flush()')
+            return int(self.session_.value(
+                "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'resources'"))
+        self.scan(result('a'))
+        before = reads()
+        self.scan(*(result('a', f'r{r}') for r in range(3000)))
+        self.assertLess(reads() - before, 3 * 3000)
+
 
 if __name__ == '__main__':
     unittest.main()
