@@ -72,7 +72,9 @@ struct core_call *call_new(struct server *server, grpc_call *core, const struct 
         atomic_init(&call->references, 1);
         pthread_mutex_init(&call->lock, NULL);
         arena_init(&call->call.arena, ARENA_BASE + (size_t)ARENA_PER_BYTE * server->config.max_message_bytes);
-        arena_init(&call->message_arena, ARENA_BASE + (size_t)ARENA_PER_BYTE * server->config.max_message_bytes);
+        for (unsigned i = 0; i < 2; i++)
+                arena_init(&call->message_arenas[i],
+                        ARENA_BASE + (size_t)ARENA_PER_BYTE * server->config.max_message_bytes);
         return call;
 }
 
@@ -98,7 +100,8 @@ void call_release(struct core_call *call) {
         grpc_metadata_array_destroy(&call->metadata);
         grpc_call_unref(call->core);
         atomic_fetch_sub(is_stream(call) ? &call->call.server->streams : &call->call.server->in_flight, 1);
-        arena_drop(&call->message_arena, call->call.secret);
+        for (unsigned i = 0; i < 2; i++)
+                arena_drop(&call->message_arenas[i], call->call.secret);
         arena_drop(&call->call.arena, call->call.secret);
         pthread_mutex_destroy(&call->lock);
         free(call);

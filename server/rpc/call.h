@@ -142,6 +142,8 @@ bool call_query(struct call *call, enum internal_statement statement, const Prot
 struct arena *stream_arena(struct call *call);
 // Asks for the next message; the one before ends with this (its memory is used again).
 void stream_read(struct call *call);
+// The same while the message that is being handled stays in use: its memory is used again with the next read ahead.
+void stream_read_ahead(struct call *call);
 // Frees what statements of the call have needed so far.
 void stream_forget(struct call *call);
 // Queues a message (packed before this returns). False, with the call refused, where 64 wait already.

@@ -60,7 +60,8 @@ struct core_call {
 
         // Streams only.
         struct tag read_done, write_done, closed, wake, finished;
-        struct arena message_arena;
+        struct arena message_arenas[2]; // in turn where a message is read while the one before is in use
+        unsigned message_turn;
         struct outgoing *queue_first, *queue_last;
         unsigned queue_count;
         size_t queue_bytes;
@@ -76,6 +77,7 @@ struct core_call {
 };
 
 static inline struct core_call *core_of(struct call *call) { return (struct core_call *)(void *)call; }
+static inline struct arena *message_arena(struct core_call *call) { return &call->message_arenas[call->message_turn]; }
 
 struct core_call *call_new(struct server *server, grpc_call *core, const struct method *method);
 void call_hold(struct core_call *call);

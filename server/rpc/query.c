@@ -63,7 +63,7 @@ static struct binding_values values_of(const struct core_call *call) {
 }
 
 static struct arena *query_arena(struct core_call *call) {
-        return is_stream(call) && call->started ? &call->message_arena : &call->call.arena;
+        return is_stream(call) && call->started ? message_arena(call) : &call->call.arena;
 }
 
 static bool bind_parameters(

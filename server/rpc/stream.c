@@ -69,7 +69,7 @@ static void got_message(struct core_call *call) {
                 call_run(call); // the first message goes through the steps
                 return;
         }
-        if (call_decode(call, &call->message_arena, &message))
+        if (call_decode(call, message_arena(call), &message))
                 handler->message(&call->call, message);
         else
                 stream_finish(&call->call);
@@ -111,7 +111,7 @@ static void read_message(struct core_call *call) {
         start_read(call);
 }
 
-struct arena *stream_arena(struct call *call) { return &core_of(call)->message_arena; }
+struct arena *stream_arena(struct call *call) { return message_arena(core_of(call)); }
 
 void stream_forget(struct call *c) {
         struct arena *arena = stream_arena(c);
@@ -123,6 +123,11 @@ void stream_forget(struct call *c) {
 void stream_read(struct call *c) {
         stream_forget(c);
         read_message(core_of(c));
+}
+
+void stream_read_ahead(struct call *c) {
+        core_of(c)->message_turn ^= 1;
+        stream_read(c);
 }
 
 // --- Writing ---

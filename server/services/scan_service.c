@@ -26,11 +26,17 @@ enum {
         ACCOUNT_UID_MAX = 255
 };
 
+// A batch or the end, and which results of a batch were refused here.
+struct part {
+        const Request *request; // NULL: none
+        RecordError *refused;
+        size_t refused_count;
+};
+
 struct import {
         char scan[128], scan_id[UUID_SIZE], account_uid[ACCOUNT_UID_MAX + 1];
         bool started, ended;
-        RecordError *refused; // of the batch that is under way, to be acknowledged
-        size_t refused_count;
+        struct part writing, next; // one is written while the one behind it is read and looked through
 };
 
 static void send(struct call *call, Response *response) {
@@ -45,10 +51,12 @@ static void give_scan(struct call *call) {
         call->given[0] = (struct storage_value){import->scan_id, UUID_TEXT};
 }
 
-static void run(
+static bool run(
         struct call *call, enum internal_statement statement, const ProtobufCMessage *request, call_query_done *done) {
-        if (!call_query(call, statement, request, done))
+        bool under_way = call_query(call, statement, request, done);
+        if (!under_way)
                 stream_finish(call);
+        return under_way;
 }
 
 // --- The header ---
@@ -115,18 +123,18 @@ static int known_severity(int severity) {
         return known ? severity : DEVOPSGENIE__V1__FINDING__SEVERITY__UNKNOWN;
 }
 
-// Takes the results that are refused out of the batch and notes them in import->refused and batch->refused.
-static bool sift(struct call *call, struct import *import, Batch *batch) {
-        import->refused = arena_alloc(stream_arena(call), (batch->n_evaluations + 1) * sizeof *import->refused);
+// Takes the results that are refused out of the batch and notes them in part->refused and batch->refused.
+static bool sift(struct call *call, const struct import *import, Batch *batch, struct part *part) {
+        part->refused = arena_alloc(stream_arena(call), (batch->n_evaluations + 1) * sizeof *part->refused);
         RecordError **all = arena_alloc(
                 stream_arena(call), (batch->n_refused + batch->n_evaluations + 1) * sizeof(RecordError *));
-        if (!import->refused || !all)
+        if (!part->refused || !all)
                 return call_refuse(
                         call, CODE_RESOURCE_EXHAUSTED, "IMPORT_TOO_MANY_REFUSED", "too many results were refused");
         if (batch->n_refused)
                 memcpy(all, batch->refused, batch->n_refused * sizeof(RecordError *));
         size_t kept = 0;
-        import->refused_count = 0;
+        part->refused_count = 0;
         for (size_t i = 0; i < batch->n_evaluations; i++) {
                 const char *reason, *message = problem(import, batch->evaluations[i], &reason);
                 batch->evaluations[i]->severity = known_severity((int)batch->evaluations[i]->severity);
@@ -134,7 +142,7 @@ static bool sift(struct call *call, struct import *import, Batch *batch) {
                         batch->evaluations[kept++] = batch->evaluations[i];
                         continue;
                 }
-                RecordError *error = &import->refused[import->refused_count++];
+                RecordError *error = &part->refused[part->refused_count++];
                 devopsgenie__v1__record_error__init(error);
                 error->record = batch->evaluations[i]->record;
                 error->reason = (char *)(uintptr_t)reason;
@@ -146,18 +154,25 @@ static bool sift(struct call *call, struct import *import, Batch *batch) {
         return true;
 }
 
+static void write_next(struct call *call);
+
 static void stored(struct call *call, PGresult *result) {
         struct import *import = call->state;
+        const struct part *writing = &import->writing;
         Response response = DEVOPSGENIE__V1__IMPORT_RESULTS_RESPONSE__INIT;
         Devopsgenie__V1__ImportAck ack = DEVOPSGENIE__V1__IMPORT_ACK__INIT;
         RecordError *list[1000];
         ack.next_record = row_int(result, 0, "next_record");
-        for (size_t i = 0; i < import->refused_count && i < sizeof list / sizeof *list; i++)
-                list[ack.n_refused++] = &import->refused[i];
+        for (size_t i = 0; i < writing->refused_count && i < sizeof list / sizeof *list; i++)
+                list[ack.n_refused++] = &writing->refused[i];
         ack.refused = list;
         response.part_case = DEVOPSGENIE__V1__IMPORT_RESULTS_RESPONSE__PART_ACK;
         response.ack = &ack;
-        send(call, &response);
+        import->writing.request = NULL;
+        if (!stream_send(call, &response.base))
+                stream_finish(call);
+        else if (import->next.request)
+                write_next(call);
 }
 
 static bool is_json(const char *text) {
@@ -179,16 +194,6 @@ static bool check_json(struct call *call, const Batch *batch) {
         return true;
 }
 
-static void store(struct call *call, Batch *batch) {
-        struct import *import = call->state;
-        if (!check_json(call, batch) || !sift(call, import, batch)) {
-                stream_finish(call);
-                return;
-        }
-        give_scan(call);
-        run(call, INTERNAL_IMPORT_BATCH, &batch->base, stored);
-}
-
 // --- The end ---
 
 static void completed(struct call *call, PGresult *result) {
@@ -207,12 +212,32 @@ static void completed(struct call *call, PGresult *result) {
         stream_finish(call);
 }
 
-static void end(struct call *call, const Devopsgenie__V1__ImportEnd *message) {
+// --- The stream ---
+
+// The next part becomes the one that is written; behind a batch, another one may be read.
+static void write_next(struct call *call) {
+        struct import *import = call->state;
+        import->writing = import->next;
+        import->next = (struct part){0};
+        const Request *request = import->writing.request;
         give_scan(call);
-        run(call, INTERNAL_COMPLETE_IMPORT, &message->base, completed);
+        if (request->part_case == DEVOPSGENIE__V1__IMPORT_RESULTS_REQUEST__PART_END)
+                run(call, INTERNAL_COMPLETE_IMPORT, &request->end->base, completed);
+        else if (run(call, INTERNAL_IMPORT_BATCH, &request->batch->base, stored))
+                stream_read_ahead(call);
 }
 
-// --- The stream ---
+static void take(struct call *call, const Request *request) {
+        struct import *import = call->state;
+        bool is_batch = request->part_case == DEVOPSGENIE__V1__IMPORT_RESULTS_REQUEST__PART_BATCH;
+        if (is_batch && (!check_json(call, request->batch) || !sift(call, import, request->batch, &import->next))) {
+                stream_finish(call);
+                return;
+        }
+        import->next.request = request;
+        if (!import->writing.request)
+                write_next(call);
+}
 
 static void refuse_order(struct call *call, const char *expected) {
         call_refuse(call, CODE_INVALID_ARGUMENT, "IMPORT_OUT_OF_ORDER", "%s", expected);
@@ -235,14 +260,9 @@ static void message(struct call *call, ProtobufCMessage *message) {
                         begin(call, request);
                 break;
         case DEVOPSGENIE__V1__IMPORT_RESULTS_REQUEST__PART_BATCH:
-                if (import)
-                        store(call, request->batch);
-                else
-                        refuse_order(call, "the first message must be a header");
-                break;
         case DEVOPSGENIE__V1__IMPORT_RESULTS_REQUEST__PART_END:
                 if (import)
-                        end(call, request->end);
+                        take(call, request);
                 else
                         refuse_order(call, "the first message must be a header");
                 break;
