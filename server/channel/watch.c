@@ -223,8 +223,7 @@ static void take_events(struct call *call, PGresult *result, void (*tell)(struct
                 return;
         } else {
                 // Others' events that were passed over are not looked at again.
-                if (row_int(result, 0, "last_sequence"))
-                        move_to(watch, result, 0, "last_position", "last_sequence");
+                move_to(watch, result, 0, "last_position", "last_sequence");
                 if (row_bool(result, 0, "more_comes")) { // behind a transaction that still runs: soon
                         watch->hold = now_ns() + HOLD_NS;
                         lock(call);

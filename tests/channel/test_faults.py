@@ -259,6 +259,7 @@ def test_deaths_of_all_kinds_at_random(world):
     world.check()
 
 
+# Each subtransaction takes a number, and leaves nothing durable.
 FORGETTABLE = """
 CREATE TEMPORARY TABLE junk (number int);
 DO $$ BEGIN
