@@ -609,6 +609,18 @@ def test_a_genie_that_is_killed_leaves_nothing_that_the_next_does_not_mend(v1, a
     assert sum(scan.state == v1.Scan.COMPLETED for scan in account.scanner.scans()) == 1
 
 
+def test_what_a_scan_covers_is_what_the_import_says_that_completes_it(v1, account, records, tmp_path):
+    piped = Piped(account)
+    piped.write(records[:4000])
+    until(lambda: any(scan.state == v1.Scan.RUNNING for scan in account.scanner.scans()))
+    piped.process.kill()
+    piped.finish()
+    lines = tmp_path / "scan1.json"
+    lines.write_text("".join(json.dumps(record) + "\n" for record in records))
+    (scan,) = account.take(lines, "--whole-account")
+    assert scan.state == v1.Scan.COMPLETED and scan.coverage.extent == v1.Coverage.WHOLE_ACCOUNT
+
+
 # --- Who may, and what is said where it cannot be ---
 
 
@@ -619,6 +631,15 @@ def test_a_viewer_cannot_import(account):
     )
     assert done.returncode == FAILED and "may not" in done.stderr, done.stderr
     assert viewer not in done.stdout + done.stderr
+
+
+def test_an_accounts_id_is_the_same_in_capitals(v1, organization, record, tmp_path):
+    subscription = "0A1B2C3D-0000-4000-8000-00000000ABCD"
+    azure = Account(v1, organization, subscription.lower(), "AZURE")
+    cloud = {"provider": "azure", "account": {"uid": subscription}}
+    file = write_ocsf(tmp_path / "azure.json", variant(record, cloud=cloud, unmapped__provider_uid=subscription))
+    for options in ((), ("--account", azure.scanner.account.name)):
+        assert azure.take_one(file, *options).results.fail == 1
 
 
 def test_an_account_that_nobody_connected_is_named(v1, organization):

@@ -55,15 +55,22 @@ static bool read_coverage(const struct options *options, struct coverage *ret_co
         return false;
 }
 
-// The same file for the same account is the same import: sent again, it continues one that was cut off.
+// The same file for the same account, with the same coverage, is the same import: sent again, it continues one that was
+// cut off.
 static bool make_request_id(struct import *import) {
         EVP_MD_CTX *context = EVP_MD_CTX_new();
         unsigned char digest[EVP_MAX_MD_SIZE];
+        size_t size = import->coverage ? protobuf_c_message_get_packed_size(&import->coverage->base) : 0;
+        uint8_t *coverage = must(malloc(size + 1));
+        if (import->coverage)
+                protobuf_c_message_pack(&import->coverage->base, coverage);
         bool made = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1 &&
                     EVP_DigestUpdate(context, import->account, strlen(import->account) + 1) == 1 &&
                     EVP_DigestUpdate(context, import->feed.head.digest, DIGEST_SIZE) == 1 &&
+                    EVP_DigestUpdate(context, coverage, size) == 1 &&
                     EVP_DigestFinal_ex(context, digest, NULL) == 1;
 
+        free(coverage);
         EVP_MD_CTX_free(context);
         if (made)
                 request_id_format(digest, import->request_id);

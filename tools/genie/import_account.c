@@ -19,9 +19,9 @@ static const char *provider_name(const Account *account) {
         return value ? value->name : "";
 }
 
-// Scanners write "aws" where the API has AWS.
+// Scanners write "aws" where the API has AWS, and the ids of Azure and GitHub in any case.
 static bool is_of(const Account *account, const struct scan_head *head) {
-        return strcmp(account->account_uid, head->account_uid) == 0 &&
+        return strcasecmp(account->account_uid, head->account_uid) == 0 &&
                (*head->provider == '\0' || strcasecmp(provider_name(account), head->provider) == 0);
 }
 
@@ -143,7 +143,7 @@ static bool check_given(struct client *client, const char *organization, const c
                 return false;
         }
         const Account *account = (const Account *)message;
-        bool same = strcmp(account->account_uid, head->account_uid) == 0;
+        bool same = strcasecmp(account->account_uid, head->account_uid) == 0;
         if (!same)
                 print_failure("%s is %s, but the file is about %s", ret_name, account->account_uid, head->account_uid);
         protobuf_c_message_free_unpacked(message, NULL);
