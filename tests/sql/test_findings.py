@@ -159,6 +159,18 @@ class Findings(DatabaseCase):
         self.see('FAIL')
         self.assertEqual((self.get()['state'], self.get()['regression_count']), (OPEN, '2'))
 
+    def test_the_history_is_in_the_order_of_the_changes(self):
+        waited = self.session()
+        waited.tenant, waited.caller = self.session_.tenant, self.session_.caller
+        waited.send("\\set organization_slug '''acme'''")
+        waited.sql('BEGIN')
+        waited.sql('SELECT now()')
+        self.decide('acknowledge_finding')
+        waited.call('finding_service/reopen_finding', finding_id=self.finding, etag='', note='')
+        waited.sql('COMMIT')
+        self.assertEqual([event[:2] for event in self.events()], [(None, OPEN), (OPEN, ACKNOWLEDGED),
+                                                                  (ACKNOWLEDGED, OPEN)])
+
     def test_last_seen_time(self):
         see = lambda status, day: import_records(self.session_, self.account_, [result('a', status=status)],
                                                  scan_time=f'2026-12-{day} 00:00+00')
