@@ -13,6 +13,7 @@ from base64 import b64decode
 from pathlib import Path
 
 import pytest
+from calls import until
 from genied import ROOT, free_port
 
 pytestmark = pytest.mark.usefixtures("grpcurl")
@@ -25,8 +26,9 @@ class Run:
     def command(self, *options):
         return [ROOT / "tools/run", "--dir", self.folder, "--listen", self.listen, *options]
 
-    def start(self, *options):
-        """Waits until it stands, and returns what it printed."""
+    def start(self, *options, kill_at=None):
+        """Waits until it stands, and returns what it printed. With kill_at, it is killed when it imports
+        and that file has something in it."""
         self.process = subprocess.Popen(
             self.command(*options),
             stdin=subprocess.DEVNULL,
@@ -41,6 +43,10 @@ class Run:
             said += line
             if line == "Ctrl-C stops it.\n":
                 return said
+            if kill_at and line.startswith("importing"):
+                until(lambda: any(log.stat().st_size for log in self.folder.glob(kill_at)))
+                self.process.kill()
+                break
         raise AssertionError(f"status {self.process.wait()}:\n{said}")
 
     def stop(self, number=signal.SIGINT):
@@ -129,6 +135,12 @@ def test_an_agent_that_is_killed_is_started_again(runner):
     os.kill(agent, signal.SIGKILL)
     assert "is started again" in next(line for line in runner.process.stdout if "agent" in line)
     assert b64decode(paste(task_of(said))["data"]) == b"1\n2\n3\n"
+
+
+def test_a_start_that_is_killed_is_taken_up_by_the_next(runner):
+    with pytest.raises(AssertionError, match="status -9"):
+        runner.start(kill_at="agent.log")
+    assert len(tour_of(runner.start())) == 6
 
 
 def test_one_folder_is_for_one_at_a_time(runner, folder):
