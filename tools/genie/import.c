@@ -67,8 +67,7 @@ static bool make_request_id(struct import *import) {
         bool made = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1 &&
                     EVP_DigestUpdate(context, import->account, strlen(import->account) + 1) == 1 &&
                     EVP_DigestUpdate(context, import->feed.head.digest, DIGEST_SIZE) == 1 &&
-                    EVP_DigestUpdate(context, coverage, size) == 1 &&
-                    EVP_DigestFinal_ex(context, digest, NULL) == 1;
+                    EVP_DigestUpdate(context, coverage, size) == 1 && EVP_DigestFinal_ex(context, digest, NULL) == 1;
 
         free(coverage);
         EVP_MD_CTX_free(context);
