@@ -35,7 +35,7 @@ struct part {
 
 struct import {
         char scan[128], scan_id[UUID_SIZE], account_uid[ACCOUNT_UID_MAX + 1];
-        bool started, ended;
+        bool started, ended;       // ended: the scan is completed or released
         struct part writing, next; // one is written while the one behind it is read and looked through
 };
 
@@ -57,6 +57,30 @@ static bool run(
         if (!under_way)
                 stream_finish(call);
         return under_way;
+}
+
+static void released(struct call *call, PGresult *result) {
+        (void)call;
+        (void)result;
+}
+
+// The scan need not wait for its lease to lapse. Where this fails, it does.
+static bool release(struct call *call) {
+        struct import *import = call->state;
+        if (!import || !import->started || import->ended)
+                return false;
+        import->ended = true;
+        give_scan(call);
+        return call_query(call, INTERNAL_RELEASE_IMPORT, NULL, released);
+}
+
+// Ends the call for a message that is refused, behind which none is read: after the release, since who hears of it may
+// begin anew at once.
+static void leave(struct call *call) {
+        const struct import *import = call->state;
+        bool writes = import && import->writing.request;
+        if (writes || !release(call))
+                stream_finish(call);
 }
 
 // --- The header ---
@@ -231,7 +255,7 @@ static void take(struct call *call, const Request *request) {
         struct import *import = call->state;
         bool is_batch = request->part_case == DEVOPSGENIE__V1__IMPORT_RESULTS_REQUEST__PART_BATCH;
         if (is_batch && (!check_json(call, request->batch) || !sift(call, import, request->batch, &import->next))) {
-                stream_finish(call);
+                leave(call);
                 return;
         }
         import->next.request = request;
@@ -241,7 +265,7 @@ static void take(struct call *call, const Request *request) {
 
 static void refuse_order(struct call *call, const char *expected) {
         call_refuse(call, CODE_INVALID_ARGUMENT, "IMPORT_OUT_OF_ORDER", "%s", expected);
-        stream_finish(call);
+        leave(call);
 }
 
 static void message(struct call *call, ProtobufCMessage *message) {
@@ -249,7 +273,7 @@ static void message(struct call *call, ProtobufCMessage *message) {
         const struct import *import = call->state;
         // The first message has been checked before; the others are here.
         if (import && !validate_message(call, call->method->rules, message)) {
-                stream_finish(call);
+                leave(call);
                 return;
         }
         switch (request->part_case) {
@@ -275,22 +299,11 @@ static void message(struct call *call, ProtobufCMessage *message) {
 static void half_closed(struct call *call) {
         call_refuse(call, CODE_INVALID_ARGUMENT, "IMPORT_OUT_OF_ORDER",
                 "the import was closed without an end; it can be continued");
-        stream_finish(call);
+        leave(call);
 }
 
-static void released(struct call *call, PGresult *result) {
-        (void)call;
-        (void)result;
-}
-
-// The caller has gone before the end: the scan need not wait for its lease to lapse. Where this fails, it does.
-static void closed(struct call *call) {
-        const struct import *import = call->state;
-        if (!import || !import->started || import->ended)
-                return;
-        give_scan(call);
-        (void)!call_query(call, INTERNAL_RELEASE_IMPORT, NULL, released);
-}
+// The caller has gone before the end.
+static void closed(struct call *call) { release(call); }
 
 extern const struct stream_handler scan_service_import_results;
 const struct stream_handler scan_service_import_results = {

@@ -307,6 +307,12 @@ def test_a_batch_has_its_bounds(v1, scanner):
     assert scanner.scan(*thousand).findings.created == 1000
 
 
+def test_who_hears_of_a_refusal_can_begin_anew_at_once(v1, scanner):
+    for _ in range(100):
+        start, bad = {"header": scanner.header()}, {"batch": v1.ImportBatch(first_record=1)}
+        refuse_stream("INVALID_ARGUMENT", None, scanner, start, bad)
+
+
 def test_a_batch_sent_twice_counts_once(v1, scanner):
     with scanner.open() as call:
         call.send(header=scanner.header())
