@@ -143,6 +143,38 @@ def test_a_start_that_is_killed_is_taken_up_by_the_next(runner):
     assert len(tour_of(runner.start())) == 6
 
 
+# Loaded into PostgreSQL, it keeps a server's first process for a second after it has removed its pid file.
+SLOW_END = """
+#include <string.h>
+#include <unistd.h>
+static pid_t server;
+__attribute__((constructor)) static void begin(int argc, char **argv) {
+	if (argc > 1 && strcmp(argv[1], "-D") == 0) server = getpid();
+}
+__attribute__((destructor)) static void end(void) {
+	if (server == getpid()) sleep(1);
+}
+"""
+
+
+def test_postgresql_has_ended_when_it_is_stopped(folder):
+    folder.mkdir()
+    folder.chmod(0o755)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-xc", "-", "-o", folder / "slow.so"], input=SLOW_END, text=True, check=True)
+    script = f"""
+        set -euo pipefail
+        . tools/lib/common.sh
+        . tools/lib/postgres.sh
+        LD_PRELOAD={folder}/slow.so postgres_start {folder}
+        read -r pid <"$postgres_home/data/postmaster.pid"
+        tr '\\0' '\\n' <"/proc/$pid/cmdline" | head -1
+        postgres_stop
+        # What waits for its parent to ask how it ended has no command line any more.
+        grep -qs . "/proc/$pid/cmdline" && echo it runs || echo it has ended"""
+    said = subprocess.run(["bash", "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert said.endswith("/postgres\nit has ended\n")
+
+
 def test_one_folder_is_for_one_at_a_time(runner, folder):
     runner.start("--no-demo")
     other = Run(folder)

@@ -59,9 +59,15 @@ postgres_start() { # DIR SETTING…
 	SQL
 }
 
+# Stops it, if it runs, and returns when its process has ended: pg_ctl waits for the file alone, which goes earlier.
 postgres_stop() {
-	[ -z "${postgres_home:-}" ] || [ ! -e "$postgres_home/data/postmaster.pid" ] ||
-		as_postgres "$(postgres_bin)/pg_ctl" --pgdata "$postgres_home/data" --mode fast --wait stop >/dev/null 2>&1 || true
+	local pid i
+	[ -n "${postgres_home:-}" ] && read -r pid 2>/dev/null <"$postgres_home/data/postmaster.pid" || return 0
+	as_postgres "$(postgres_bin)/pg_ctl" --pgdata "$postgres_home/data" --mode fast --wait stop >/dev/null 2>&1 || return 0
+	for ((i = 0; i < 1200; i++)); do
+		grep -qs . "/proc/$pid/cmdline" || return 0
+		sleep 0.05
+	done
 }
 
 postgres_url() { # ROLE DATABASE
