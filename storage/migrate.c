@@ -93,13 +93,43 @@ static bool record(PGconn *connection, const struct migration *migration, char *
         return succeeded(result) || fail(ret_error, "%s", PQerrorMessage(connection));
 }
 
-static bool apply_in_transaction(PGconn *connection, const struct migration *migration, char **ret_error) {
-        if (!execute(connection, "BEGIN; SET LOCAL lock_timeout = '10s'", ret_error) ||
-                !execute(connection, migration->sql, ret_error))
+// Roles and their memberships belong to the whole server, and the lock to one database: a migration of another database
+// may have written the same row of a catalog a moment before.
+static bool lost_a_race(const PGresult *result) {
+        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+        const char *schema = PQresultErrorField(result, PG_DIAG_SCHEMA_NAME);
+        return state && schema && strcmp(state, "23505") == 0 && strcmp(schema, "pg_catalog") == 0;
+}
+
+static bool apply_in_transaction(
+        PGconn *connection, const struct migration *migration, bool *ret_lost_a_race, char **ret_error) {
+        if (!execute(connection, "BEGIN; SET LOCAL lock_timeout = '10s'", ret_error))
                 return false;
+        PGresult *result cleanup_result = PQexec(connection, migration->sql);
+        *ret_lost_a_race = lost_a_race(result);
+        if (!succeeded(result))
+                return fail(ret_error, "%s", PQerrorMessage(connection));
         if (PQtransactionStatus(connection) != PQTRANS_INTRANS)
                 return fail(ret_error, "it ends its transaction by itself");
         return record(connection, migration, ret_error) && execute(connection, "COMMIT", ret_error);
+}
+
+// The winner of a race has committed when the loser hears of it, so that the next attempt finds its work done; that one
+// may meet a third database's migration.
+enum { ATTEMPTS = 5 };
+
+static bool apply_at_last(PGconn *connection, const struct migration *migration, char **ret_error) {
+        for (int attempt = 1;; attempt++) {
+                bool again = false;
+                if (apply_in_transaction(connection, migration, &again, ret_error))
+                        return true;
+                if (!again || attempt == ATTEMPTS)
+                        return false;
+                free(*ret_error);
+                *ret_error = NULL;
+                if (!execute(connection, "ROLLBACK", ret_error))
+                        return false;
+        }
 }
 
 static bool apply(PGconn *connection, const struct migration *migration,
@@ -108,7 +138,7 @@ static bool apply(PGconn *connection, const struct migration *migration,
         snprintf(detail, sizeof detail, "%d %s", migration->number, migration->name);
         if (log)
                 log("migration begins", detail);
-        if (!apply_in_transaction(connection, migration, &why)) {
+        if (!apply_at_last(connection, migration, &why)) {
                 fail(ret_error, "migration %d (%s): %s", migration->number, migration->name, why ? why : "no memory");
                 free(why);
                 return false;

@@ -16,8 +16,10 @@ struct migration {
 };
 
 // Brings the schema up to the last migration, each in a transaction of its own, under an advisory lock: of several
-// that run this at the same time, one works and the others find it done. A migration waits at most 10 s for a table
-// lock, so that it does not hold up a live system. `log` (may be NULL) is called before and after each one.
+// that run this at the same time, one works and the others find it done. Databases of one server may be migrated at the
+// same time too: they share its roles, and what fails because another has just made one is tried again, up to 5 times.
+// A migration waits at most 10 s for a table lock, so that it does not hold up a live system. `log` (may be NULL) is
+// called before and after each one.
 //
 // False with *ret_error where the database cannot be reached, an applied migration differs from the known one, the
 // schema is newer than `migrations`, or a migration fails; those before it stay applied.
