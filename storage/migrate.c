@@ -118,7 +118,7 @@ static bool apply_in_transaction(
 // may meet a third database's migration.
 enum { ATTEMPTS = 5 };
 
-static bool apply_at_last(PGconn *connection, const struct migration *migration, char **ret_error) {
+static bool apply_with_retries(PGconn *connection, const struct migration *migration, char **ret_error) {
         for (int attempt = 1;; attempt++) {
                 bool again = false;
                 if (apply_in_transaction(connection, migration, &again, ret_error))
@@ -138,7 +138,7 @@ static bool apply(PGconn *connection, const struct migration *migration,
         snprintf(detail, sizeof detail, "%d %s", migration->number, migration->name);
         if (log)
                 log("migration begins", detail);
-        if (!apply_at_last(connection, migration, &why)) {
+        if (!apply_with_retries(connection, migration, &why)) {
                 fail(ret_error, "migration %d (%s): %s", migration->number, migration->name, why ? why : "no memory");
                 free(why);
                 return false;

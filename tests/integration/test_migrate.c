@@ -149,9 +149,19 @@ static void log_has_begin_and_end(void **state) {
         assert_int_equal(logged, 2 * KNOWN);
 }
 
-static void *apply_all(void *argument) {
+struct rival {
+        const struct migration *migrations;
+        size_t count;
+        bool applied;
+        pthread_t thread;
+};
+
+static void *rival_applies(void *argument) {
+        struct rival *rival = argument;
         char *error = NULL;
-        *(bool *)argument = migrate_apply(database.url, known, KNOWN, NULL, &error);
+        rival->applied = migrate_apply(database.url, rival->migrations, rival->count, NULL, &error);
+        if (error)
+                fprintf(stderr, "%s\n", error);
         free(error);
         return NULL;
 }
@@ -159,26 +169,16 @@ static void *apply_all(void *argument) {
 static void rivals_apply_once(void **state) {
         (void)state;
         enum { RIVALS = 6 };
-        pthread_t threads[RIVALS];
-        bool applied[RIVALS] = {0};
+        struct rival rivals[RIVALS];
+        for (int i = 0; i < RIVALS; i++) {
+                rivals[i] = (struct rival){known, KNOWN, false, 0};
+                assert_int_equal(pthread_create(&rivals[i].thread, NULL, rival_applies, &rivals[i]), 0);
+        }
         for (int i = 0; i < RIVALS; i++)
-                assert_int_equal(pthread_create(&threads[i], NULL, apply_all, &applied[i]), 0);
+                pthread_join(rivals[i].thread, NULL);
         for (int i = 0; i < RIVALS; i++)
-                pthread_join(threads[i], NULL);
-        for (int i = 0; i < RIVALS; i++)
-                assert_true(applied[i]);
+                assert_true(rivals[i].applied);
         assert_int_equal(rows(), 2);
-}
-
-static struct migration grant = {1, "grant", NULL};
-
-static void *apply_grant(void *argument) {
-        char *error = NULL;
-        *(bool *)argument = migrate_apply(database.url, &grant, 1, NULL, &error);
-        if (error)
-                fprintf(stderr, "%s\n", error);
-        free(error);
-        return NULL;
 }
 
 // Roles belong to the whole server, where the migrator's lock does not reach: another database's migration has granted
@@ -194,16 +194,17 @@ static void rival_of_another_database_is_no_failure(void **state) {
                 "SELECT count(*), pg_sleep(0.01) FROM pg_stat_activity "
                 "WHERE datname = '%s' AND wait_event_type = 'Lock'",
                 database.name);
-        grant.sql = sql;
+        const struct migration grant = {1, "grant", sql};
+        struct rival rival = {&grant, 1, false, 0};
         database_do(database.server, "BEGIN; GRANT pg_monitor TO %s", database.name);
-        pthread_t thread;
-        bool applied = false;
-        assert_int_equal(pthread_create(&thread, NULL, apply_grant, &applied), 0);
-        for (int i = 0; i < 1000 && database_number(database.admin, waits) == 0; i++)
-                ;
+        assert_int_equal(pthread_create(&rival.thread, NULL, rival_applies, &rival), 0);
+        bool waited = false;
+        for (int i = 0; i < 1000 && !waited; i++)
+                waited = database_number(database.admin, waits) > 0;
         database_do(database.server, "COMMIT");
-        pthread_join(thread, NULL);
-        assert_true(applied);
+        pthread_join(rival.thread, NULL);
+        assert_true(waited);
+        assert_true(rival.applied);
         assert_int_equal(rows(), 1);
         check_passes(database.admin, &grant, 1);
 }

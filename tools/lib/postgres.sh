@@ -59,7 +59,8 @@ postgres_start() { # DIR SETTING…
 	SQL
 }
 
-# Stops it, if it runs, and returns when its process has ended: pg_ctl waits for the file alone, which goes earlier.
+# Stops it, if it runs, and returns when its process has ended: pg_ctl waits for the pid file alone, which goes earlier.
+# An ended process that its parent has not collected yet has no command line any more, though its pid remains.
 postgres_stop() {
 	local pid i
 	[ -n "${postgres_home:-}" ] && read -r pid 2>/dev/null <"$postgres_home/data/postmaster.pid" || return 0
