@@ -8,9 +8,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 enum { WORD_SIZE = 300 };
+
+// In place of write(2), by the linker: the agent is killed when it has just said SCRIPTED_LAST_WORDS, and does no more.
+ssize_t __real_write(int, const void *, size_t);
+ssize_t __wrap_write(int, const void *, size_t);
+
+ssize_t __wrap_write(int file, const void *data, size_t size) {
+        const char *last_words = getenv("SCRIPTED_LAST_WORDS");
+        ssize_t written = __real_write(file, data, size);
+        if (file == STDERR_FILENO && last_words && memmem(data, size, last_words, strlen(last_words)))
+                raise(SIGKILL);
+        return written;
+}
 
 static long command_slots(const struct agent_config *config) { return config->command_slots; }
 static long scripted_slots(const struct agent_config *config) { return config->pull_request_slots; }

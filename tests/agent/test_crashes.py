@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 
 import pytest
@@ -84,6 +85,18 @@ def test_before_the_log_is_acknowledged(platform, agent, stream):
     agent.start()
     platform.stands(2)
     complete(platform, "a", 150000)
+
+
+@pytest.mark.parametrize("state, left", [("RUNNING", [False]), ("ENDED", [True]), ("FORGOTTEN", [])])
+def test_what_it_says_is_on_disk(platform, make_agent, state, left):
+    """Killed when it has just said how far a task is: the next process knows that."""
+    agent = make_agent(environment={"SCRIPTED_LAST_WORDS": f'"to":"{state}"'}).start()
+    platform.offer(platform.stands(), "a", body="log hello")
+    assert agent.wait() == -signal.SIGKILL
+    del agent.environment["SCRIPTED_LAST_WORDS"]
+    agent.start()
+    platform.stands(2)
+    assert running(platform) == [(platform.task("a"), 1, 1, pending) for pending in left]
 
 
 @pytest.mark.parametrize("decision", ["ABORT_FENCED", "UNKNOWN", "RESULT_KNOWN"])

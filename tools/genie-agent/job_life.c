@@ -268,7 +268,6 @@ void job_forget(struct job *job) {
         const Devopsgenie__V1__LeasedTask message = {PROTOBUF_C_MESSAGE_INIT(&devopsgenie__v1__leased_task__descriptor),
                 .task = job->assign->task, .attempt = job->assign->attempt, .fence = job->assign->fence};
         char name[SPOOL_NAME_SIZE];
-        job_set_state(job, STATE_FORGOTTEN);
         for (int i = 0; i < JOB_LOGS; i++) {
                 spool_name(job->assign->task, job->assign->attempt, i + 1, name);
                 unlinkat(journal_folder(job->agent->journal), name, 0);
@@ -276,6 +275,7 @@ void job_forget(struct job *job) {
         // Where the disk does not take it, the next process reports the attempt once more, and hears that it is known.
         if (!journal_append(job->agent->journal, JOURNAL_FORGET, message.task, message.attempt, &message.base))
                 agent_log(LOG_WARNING, "the journal cannot be written", "error", strerror(errno), NULL);
+        job_set_state(job, STATE_FORGOTTEN); // last: it is logged
 }
 
 bool job_log_done(const struct job *job) {
