@@ -50,8 +50,3 @@ enum access access_decide(const struct principal *principal, const struct access
                 return ACCESS_ORGANIZATION_DELETED;
         return ACCESS_GRANTED;
 }
-
-bool access_may_grant(const struct principal *principal, enum role role) {
-        bool has_role = principal->kind == PRINCIPAL_USER || principal->kind == PRINCIPAL_API_KEY;
-        return has_role && role_suffices(principal, role);
-}

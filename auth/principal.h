@@ -46,6 +46,3 @@ enum access {
 // the method names none. The principal's organization fields must be those of that organization (ROLE_NONE for
 // a caller that is not a member). Default: denied.
 enum access access_decide(const struct principal *principal, const struct access_rule *rule, const char *organization);
-
-// Whether a caller may give a role to a key: at most its own.
-bool access_may_grant(const struct principal *principal, enum role role);

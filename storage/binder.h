@@ -6,9 +6,9 @@
 //   1. the variables of the resource name: `finding_id` (uuid) from `organizations/*/findings/*`; `organization_id` is
 //      the tenant's uuid, `organization_slug` its slug
 //   2. the runtime: `caller_id` (text: who calls), `caller_subject`, `caller_email`, `caller_kind` (text: user,
-//   api_key, agent, or a service role such as scanner),
-//      `new_id` (uuid, version 7, made for this call), `page_limit` (int8: one more than the page),
-//      `after_*` (a List's cursor, see below)
+//      api_key, agent, or a service role such as scanner), `caller_role` (int2: the Role's number in the
+//      organization, 0 for none), `new_id` (uuid, version 7, made for this call), `page_limit` (int8: one more
+//      than the page), `after_*` (a List's cursor, see below)
 //   3. what the method's `before` hook gives (by the method's options)
 //   4. the request's field of that name; `a__b` for field b of message field a. Where a is repeated, it is the array
 //      of all its elements' b (an empty array for none), and where b is repeated too, a jsonb[] with one JSON array of
@@ -66,7 +66,7 @@ struct binding_source {
 struct binding_values {
         const char *organization_id, *organization_slug;
         const char *const *name_values; // beside name_variables; a UUID text for every variable but the organization
-        const char *caller_id, *caller_subject, *caller_email, *caller_kind;
+        const char *caller_id, *caller_subject, *caller_email, *caller_kind, *caller_role;
         const char *new_id; // UUID text
         long page_size;     // already clamped
         const char *cursor; // what binding_cursor gave for the page before; NULL: first page

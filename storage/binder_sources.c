@@ -15,6 +15,7 @@ static const struct {
         {"caller_subject", offsetof(struct binding_values, caller_subject)},
         {"caller_email", offsetof(struct binding_values, caller_email)},
         {"caller_kind", offsetof(struct binding_values, caller_kind)},
+        {"caller_role", offsetof(struct binding_values, caller_role)},
         {"new_id", offsetof(struct binding_values, new_id)},
 };
 

@@ -23,6 +23,12 @@ static const char *caller_kind(const struct principal *principal) {
         return principal->kind == PRINCIPAL_SERVICE ? services[principal->service_role] : kinds[principal->kind];
 }
 
+// Its number; 0 for a caller that is no member.
+static const char *caller_role(const struct principal *principal) {
+        static const char *const roles[] = {"0", "1", "2", "3", "4", "5"};
+        return roles[principal->role];
+}
+
 static void *member(const ProtobufCMessage *message, const char *name) {
         const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(
                 message->descriptor, name);
@@ -57,6 +63,7 @@ static struct binding_values values_of(const struct core_call *call) {
                 .caller_subject = principal->subject,
                 .caller_email = principal->email,
                 .caller_kind = caller_kind(principal),
+                .caller_role = caller_role(principal),
                 .new_id = call->call.new_id,
                 .given = call->call.given,
         };

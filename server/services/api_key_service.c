@@ -5,13 +5,7 @@
 #include <string.h>
 
 bool api_key_service_create_api_key_before(struct call *call);
-bool api_key_service_create_api_key_before(struct call *call) {
-        char *role = arena_printf(&call->arena, "%d", (int)call->principal.role);
-        if (!role)
-                return call_fail(call, "arena");
-        call->given[2] = (struct storage_value){role, (int)strlen(role)};
-        return give_new_key(call, api_key_scheme);
-}
+bool api_key_service_create_api_key_before(struct call *call) { return give_new_key(call, api_key_scheme); }
 
 // A repeat of an earlier call gets the key that the earlier one made, and its secret is not known any more.
 bool api_key_service_create_api_key_after(struct call *call, ProtobufCMessage *response);

@@ -67,6 +67,20 @@ def test_a_key_is_at_most_what_its_maker_is(v1, organization: Organization, make
                     create(v1, caller, organization, role)
 
 
+@pytest.mark.parametrize("caller", ["ADMIN", "OWNER"])
+def test_a_key_is_ended_by_no_lesser_role(v1, organization: Organization, connect, server, caller):
+    for api in (organization.member(caller), organization.key(caller)):
+        for role in ROLES:
+            made = create(v1, organization.owner, organization, role)
+            if ROLES.index(role) <= ROLES.index(caller):
+                assert revoke(v1, api, made).HasField("revoke_time")
+            else:
+                for etag in ("", "0"):
+                    with refused("PERMISSION_DENIED", "ROLE_ABOVE_CALLER"):
+                        revoke(v1, api, made, etag=etag)
+                assert works(v1, connect(server, made.secret))
+
+
 def test_a_key_says_who_made_it(v1, organization: Organization):
     made = create(v1, organization.owner, organization)
     assert made.creator == organization.owner.auth.WhoAmI(v1.WhoAmIRequest()).caller

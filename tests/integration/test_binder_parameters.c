@@ -28,7 +28,7 @@ static void call_gives_its_values(void **) {
         const struct binding_source source = {.sql = "SELECT concat_ws(' ', :organization_id::uuid, "
                                                      ":organization_slug::text, :cloud_account_id::uuid, "
                                                      ":caller_id::text, :caller_subject::text, coalesce(:caller_email, "
-                                                     "'-'), :caller_kind::text, :new_id::uuid, "
+                                                     "'-'), :caller_kind::text, :caller_role::int2, :new_id::uuid, "
                                                      ":number::int2, :big::int8, encode(:bytes::bytea, 'hex'), "
                                                      ":id::uuid, coalesce(:nothing, '-'), :name::text)",
                 .request = &devopsgenie__v1__get_finding_request__descriptor,
@@ -40,13 +40,14 @@ static void call_gives_its_values(void **) {
                 .caller_id = "user:1",
                 .caller_subject = "1",
                 .caller_kind = "user",
+                .caller_role = "5",
                 .new_id = UUID_B,
                 .given = (const struct storage_value[]){
                         {"-7!", 2}, {"9223372036854775807", 19}, {"\0\xff", 2}, {UUID_A "x", 36}, {NULL, 0}}};
         Devopsgenie__V1__GetFindingRequest request = DEVOPSGENIE__V1__GET_FINDING_REQUEST__INIT;
         request.name = text("n");
         assert_row(&source, &request.base, &values,
-                UUID_A " acme " UUID_B " user:1 1 - user " UUID_B " -7 9223372036854775807 00ff " UUID_A " - n");
+                UUID_A " acme " UUID_B " user:1 1 - user 5 " UUID_B " -7 9223372036854775807 00ff " UUID_A " - n");
 }
 
 static void empty_ids_are_null(void **) {

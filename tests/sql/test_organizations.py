@@ -194,7 +194,7 @@ class Organizations(ChannelCase):
         found = session.call('internal/find_api_key', key_prefix='dgk_keykeykeykey')
         self.assertEqual((found['organization_slug'], found['role'], found['revoked']), ('keys', '2', 'f'))
         self.assertIsNone(session.call('internal/find_api_key', key_prefix='dgk_highhighhigh'))
-        revoke = lambda etag='': session.call('api_key_service/revoke_api_key', api_key_id=key['uid'], etag=etag)
+        revoke = lambda etag='': session.call('api_key_service/revoke_api_key', api_key_id=key['uid'], etag=etag, caller_role=2)
         self.assertEqual(revoke('77')['refusal'], 'ETAG_MISMATCH')
         self.assertIsNotNone(revoke()['revoke_time'])
         self.assertEqual(revoke(), revoke())
