@@ -101,19 +101,19 @@ class Session:
         row, = self.sql(statement)
         return next(iter(row.values()))
 
-    def start(self, query, **parameters):
+    def start(self, query, explain='', **parameters):
         """Sends a query file without waiting for its answer."""
         for name, value in parameters.items():
             text = literal(value).replace('\\', '\\\\').replace("'", "''").replace('\n', '\\n')
             self.send(f"\\set {name} '{text}'")
-        self.send(f'\\i {QUERIES}/{query}.sql')
+        self.send(explain + (QUERIES / f'{query}.sql').read_text())
 
-    def rows(self, query, **parameters):
+    def rows(self, query, explain='', **parameters):
         """Runs a query file as a call would: tenant and caller are settings, parameters come by \\set."""
         self.sql(f"SELECT set_config('genie.organization_id', {literal(self.tenant)}, false),"
                  f" set_config('genie.caller', {literal(self.caller)}, false),"
                  f" set_config('genie.method', {literal(query)}, false)")
-        self.start(query, **{'organization_id': self.tenant or None, 'caller_id': self.caller, **parameters})
+        self.start(query, explain, **{'organization_id': self.tenant or None, 'caller_id': self.caller, **parameters})
         return self.answer()
 
     def call(self, query, **parameters):
@@ -121,6 +121,11 @@ class Session:
         rows = self.rows(query, **parameters)
         assert len(rows) < 2, rows
         return rows[0] if rows else None
+
+    def wal_bytes(self, query, **parameters):
+        """Runs a query file; what it wrote to the write-ahead log, whatever other sessions write there."""
+        row, = self.rows(query, 'EXPLAIN (ANALYZE, WAL, FORMAT JSON) ', **parameters)
+        return json.loads(row['QUERY PLAN'])[0]['Plan']['WAL Bytes']
 
 
 def admin(statement):
