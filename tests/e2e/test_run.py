@@ -1,5 +1,6 @@
 """tools/run as a newcomer uses it: started, its tour pasted, stopped, started again; and what it says when it cannot."""
 
+import contextlib
 import json
 import os
 import re
@@ -26,9 +27,8 @@ class Run:
     def command(self, *options):
         return [ROOT / "tools/run", "--dir", self.folder, "--listen", self.listen, *options]
 
-    def start(self, *options, kill_at=None):
-        """Waits until it stands, and returns what it printed. With kill_at, it is killed when it imports
-        and that file has something in it."""
+    def start(self, *options, when_importing=None):
+        """Waits until it stands, and returns what it printed."""
         self.process = subprocess.Popen(
             self.command(*options),
             stdin=subprocess.DEVNULL,
@@ -43,11 +43,19 @@ class Run:
             said += line
             if line == "Ctrl-C stops it.\n":
                 return said
-            if kill_at and line.startswith("importing"):
-                until(lambda: any(log.stat().st_size for log in self.folder.glob(kill_at)))
-                self.process.kill()
-                break
+            if when_importing and line.startswith("importing"):
+                when_importing()
+                if self.process.poll() is not None:
+                    break
         raise AssertionError(f"status {self.process.wait()}:\n{said}")
+
+    def child(self, program):
+        """Its genied's or agent's process."""
+        pid = self.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                if Path(f"/proc/{child}/comm").read_text() == f"{program}\n":
+                    return int(child)
 
     def stop(self, number=signal.SIGINT):
         self.process.send_signal(number)
@@ -127,19 +135,46 @@ def test_the_tour_works_as_printed_and_a_second_start_keeps_everything(runner):
     assert runner.stop(signal.SIGTERM)[0] == 0
 
 
-def test_an_agent_that_is_killed_is_started_again(runner):
-    said = runner.start()
-    pid = runner.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    (agent,) = [int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "genie-agent\n"]
-    os.kill(agent, signal.SIGKILL)
-    assert "is started again" in next(line for line in runner.process.stdout if "agent" in line)
+@pytest.mark.parametrize("while_importing", [True, False])
+def test_an_agent_that_is_killed_is_started_again(runner, while_importing):
+    killed = []
+
+    def kill():
+        killed.append(until(lambda: runner.child("genie-agent")))
+        os.kill(killed[0], signal.SIGKILL)
+
+    said = runner.start(when_importing=kill if while_importing else None)
+    if not while_importing:
+        kill()
+    until(lambda: runner.child("genie-agent") not in [None, *killed])
     assert b64decode(paste(task_of(said))["data"]) == b"1\n2\n3\n"
+    runner.process.terminate()
+    assert "is started again" in runner.process.stdout.read()  # some of which may be in its buffer
+
+
+@pytest.mark.parametrize("while_importing", [True, False])
+def test_a_server_that_is_killed_ends_it(runner, while_importing):
+    def kill():
+        os.kill(until(lambda: runner.child("genied")), signal.SIGKILL)
+
+    if while_importing:
+        with pytest.raises(AssertionError, match=r"status 1:\n(.*\n)*tools/run: genied has ended \(status 137\)"):
+            runner.start(when_importing=kill)
+    else:
+        runner.start()
+        kill()
+        assert "tools/run: genied has ended (status 137)" in runner.process.communicate(timeout=60)[0]
+        assert runner.process.returncode == 1
 
 
 def test_a_start_that_is_killed_is_taken_up_by_the_next(runner):
+    def kill():
+        until(lambda: any(log.stat().st_size for log in runner.folder.glob("agent.log")))
+        runner.process.kill()
+        runner.process.wait()
+
     with pytest.raises(AssertionError, match="status -9"):
-        runner.start(kill_at="agent.log")
+        runner.start(when_importing=kill)
     assert len(tour_of(runner.start())) == 6
 
 
