@@ -376,5 +376,7 @@ class Observer:
         return read(self.path)
 
     def check(self):
-        wrong = check(self.finish())
-        assert not wrong, "\n".join(wrong[:20]) + f"\nthe history: {self.path}"
+        events = self.finish()
+        wrong = check(events)
+        told = [json.dumps(e)[:300] for e in events if wrong and "task" in e and e["task"] in wrong[0]]
+        assert not wrong, "\n".join([*wrong[:20], f"the history, {self.path}, of the first:", *told[-100:]])

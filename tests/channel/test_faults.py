@@ -139,14 +139,24 @@ class World:
         self.observer.check()
 
     def logs_arrive(self):
-        """What workers that live still have of logs they send, results or not."""
+        """What agents that live still have of logs they send, results or not, once they are connected again."""
 
         def quiet():
-            before = len(read(self.path))
-            time.sleep(0.5)
-            return not any(e.get("part") in ("log_chunk", "log_ack") for e in read(self.path)[before:])
+            begin = time.monotonic()
+            until(lambda: self.living() <= self.heard_from(begin), 60)
+            return not any(e["t"] > begin and e.get("part") in ("log_chunk", "log_ack") for e in read(self.path))
 
-        until(quiet, 30)
+        until(quiet, 60)
+
+    def living(self):
+        return {agent.name for worker, (_, agent, _) in self.agents.items() if worker.alive()}
+
+    def heard_from(self, begin):
+        """Which agents have had an answer to a Heartbeat since."""
+        events = read(self.path)
+        names = {e["who"]: e["labels"]["process"] for e in events if e.get("part") == "hello"}
+        agents = {name: agent.name for name, agent, _ in self.agents.values()}
+        return {agents.get(names[e["who"]]) for e in events if e["t"] > begin and e.get("part") == "ping"}
 
 
 @pytest.fixture(params=["python", "genie-agent"])
@@ -219,6 +229,21 @@ def test_a_death_at_every_edge(world, death):
         workers = death(world, workers)
         world.hurry()
     world.check()
+
+
+def test_a_log_that_was_not_stored_when_the_server_died(world):
+    """Its result was: the task has ended, and its log comes with the next session."""
+    world.worker()
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    with world.scene.transaction() as psql:
+        psql("LOCK TABLE task_logs IN SHARE MODE")
+        task = world.task("echo")
+        world.said(task, "result_ack")
+        world.server.kill()
+        psql(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE {others}")
+    world.server.start()
+    world.check()
+    assert b"hello" in world.scene.log_of(task)
 
 
 @pytest.mark.parametrize("death", DEATHS)
